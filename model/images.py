@@ -1,0 +1,62 @@
+"""Bytes to a decoded picture, and every reason why a picture cannot be read."""
+
+import io
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS: Final = 25_000_000  # twice a 12-megapixel photo; a larger claim is a bomb or a mistake
+
+
+class BadImage(ValueError):
+    """The input cannot be read as one digit. `reason` is for machines, the message for people."""
+
+    reason = "bad-image"
+
+
+class NotAnImage(BadImage):
+    """The bytes are not a picture in one of `FORMATS`. The API answers 415."""
+
+    reason = "not-an-image"
+
+
+class BrokenImage(BadImage):
+    """The bytes begin like a picture and then break off or contradict themselves. The API answers 400."""
+
+    reason = "broken-image"
+
+
+class TooManyPixels(BadImage):
+    """The image claims more pixels than are decoded. The API answers 413."""
+
+    reason = "too-many-pixels"
+
+
+class NoInk(BadImage):
+    """Nothing stands out from the paper: blank, uniform, or too faint. The API answers 422."""
+
+    reason = "no-ink"
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in `data` (its first frame), fully decoded.
+
+    Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`; the last before any pixel is decoded.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise NotAnImage(f"not an image in a format read here: {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(str(error)) from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's plugins raise all three on a bad header
+        raise BrokenImage(f"the image's header is broken: {error}") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooManyPixels(f"{width}x{height} is {width * height:,} pixels; at most {max_pixels:,} are decoded")
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BrokenImage(f"the {image.format} image is broken: {error}") from None
+    return image

@@ -1,0 +1,6 @@
+"""What the classifier tells apart."""
+
+from typing import Final
+
+LABELS: Final = tuple("0123456789")
+CLASSES: Final = len(LABELS)

@@ -1,0 +1,88 @@
+"""A verified bundle and ONNX Runtime: pictures in, predictions out. No torch here, nor in what it imports."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from model import bundle
+from model.bundle import BundleError, Golden, Manifest
+from model.canonical import VERSION, Pixels, canonical
+from model.images import decode
+
+TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, another model is further away
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one picture."""
+
+    digit: int
+    confidence: float  # the probability of `digit`
+    probabilities: tuple[float, ...]  # of 0 to 9, sum 1
+    abstained: bool  # the confidence is below the bundle's threshold: better asked than believed
+
+
+class Predictor:
+    """Answers for one bundle. Made by `load`, which raises `BundleError` unless the bundle proves itself."""
+
+    def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
+        self._session = session
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, folder: Path, *, prove: bool = True) -> "Predictor":
+        """Reads the bundle, checks its hashes and the version of `canonical`, and asks it the golden questions.
+
+        Without `prove` only the hashes are checked: a champion of before a change to `canonical` can still be compared
+        with, though no longer be served.
+        """
+        manifest = bundle.read(folder)
+        if not prove:
+            return cls(_session(folder / bundle.MODEL), manifest)
+        if manifest.canonical_version != VERSION:
+            raise BundleError(
+                f"{folder}: the model was trained on canonical version {manifest.canonical_version},"
+                f" this code makes version {VERSION}"
+            )
+        predictor = cls(_session(folder / bundle.MODEL), manifest)
+        predictor._prove(Golden.load(folder / bundle.GOLDEN), folder)
+        return predictor
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """n x 28 x 28 uint8 from `canonical` -> n x 10, calibrated."""
+        images = pixels[:, None].astype(np.float32) / np.float32(255)
+        prob: NDArray[np.float32] = self._session.run(["prob"], {"image": images})[0]
+        return prob
+
+    def predict(self, pixels: Pixels) -> list[Prediction]:
+        """n x 28 x 28 uint8 from `canonical` -> n predictions."""
+        return [self._prediction(row) for row in self.probabilities(pixels)]
+
+    def _prediction(self, prob: NDArray[np.float32]) -> Prediction:
+        digit = int(prob.argmax())
+        confidence = float(prob[digit])
+        return Prediction(digit, confidence, tuple(prob.tolist()), confidence < self.manifest.abstain_below)
+
+    def _prove(self, golden: Golden, folder: Path) -> None:
+        pixels = np.stack([canonical(decode(data)) for data in golden.encoded])
+        if not np.array_equal(pixels, golden.pixels):
+            raise BundleError(f"{folder}: canonical no longer gives the golden images the pixels they had at export")
+        difference = float(np.abs(self.probabilities(pixels) - golden.prob).max())
+        if not difference <= TOLERANCE:
+            raise BundleError(f"{folder}: the golden answers differ by {difference:.2g}, at most {TOLERANCE:.0e} is allowed")
+
+
+def _session(model: Path) -> ort.InferenceSession:
+    """One thread that doesn't spin: at this size a second thread costs more than it brings, and a pod counts its CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; a warning about the machine's CPU count is no news to the caller
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a dozen classes of its own, none with a public base
+        raise BundleError(f"{model} is not a model ONNX Runtime loads: {error}") from None

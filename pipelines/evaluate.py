@@ -1,0 +1,158 @@
+"""Judges the trained network on the frozen test split, beside what scikit-learn makes of the same split."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
+from tqdm import tqdm
+
+from model.calibration import expected_calibration_error
+from model.canonical import Pixels
+from model.labels import CLASSES, LABELS
+from model.networks.baselines import baselines
+from model.networks.cnn import CNN, parameters
+from pipelines import paths, stage, tracking
+from pipelines.prepare import Prepared, Split
+from pipelines.train import logits, tensor
+
+
+class EvaluateParams(stage.Params, section="evaluate"):
+    baseline_images: int = Field(ge=100)
+    calibration_bins: int = Field(ge=2, le=100)
+    seed: int = Field(ge=0)
+
+
+def trained() -> tuple[CNN, dict[str, float]]:
+    """The network that `train` wrote, on the CPU, and its calibration."""
+    saved = torch.load(paths.WEIGHTS, weights_only=True)
+    network = CNN(saved["width"])
+    network.load_state_dict(saved["weights"])
+    calibration: dict[str, float] = json.loads(paths.CALIBRATION.read_text())
+    return network, calibration
+
+
+def judge(probabilities: NDArray[np.floating], labels: NDArray[np.uint8], *, bins: int, abstain_below: float) -> dict[str, object]:
+    """The numbers of metrics.json for n x 10 calibrated probabilities and n labels."""
+    digits, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    answered = confidence >= abstain_below
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, digits, labels=range(CLASSES), zero_division=0.0
+    )
+    return {
+        "images": len(labels),
+        "errors": int((digits != labels).sum()),
+        "accuracy": float(accuracy_score(labels, digits)),
+        "log_loss": float(log_loss(labels, probabilities, labels=range(CLASSES))),
+        "calibration_error": expected_calibration_error(probabilities, labels, bins),
+        "coverage": float(answered.mean()),
+        "accuracy_answered": float((digits == labels)[answered].mean()),
+        "per_class": {
+            name: {"precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
+            for name, p, r, f, n in zip(LABELS, precision, recall, f1, support, strict=True)
+        },
+    }
+
+
+def rival(prepared: Prepared, params: EvaluateParams) -> dict[str, NDArray[np.uint8]]:
+    """What each baseline says of the test split; they train on the first `baseline_images` of the training split."""
+    images, labels = prepared.of(Split.TRAIN)
+    chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.baseline_images]
+    test, _ = prepared.of(Split.TEST)
+    said = {}
+    for name, classifier in (bar := tqdm(baselines(params.seed).items(), desc="baselines", unit="classifier")):
+        bar.set_postfix_str(name)
+        said[name] = classifier.fit(images[chosen], labels[chosen]).predict(test).astype(np.uint8)
+    return said
+
+
+def draw(folder: Path, images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating],
+         metrics: Mapping[str, object]) -> None:  # fmt: skip
+    """confusion.csv and per_class.csv for DVC's plots, confusion.png and errors.png to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = probabilities.argmax(axis=1)
+    with (folder / "confusion.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["actual", "predicted"])
+        rows.writerows(zip(labels.tolist(), digits.tolist(), strict=True))
+    with (folder / "per_class.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["digit", "precision", "recall", "f1", "images"])
+        table.writerows([name, *values.values()] for name, values in metrics["per_class"].items())  # type: ignore[attr-defined]
+    _confusion(labels, digits).savefig(folder / "confusion.png", dpi=120, metadata={"Software": None})
+    _errors(images, labels, probabilities).savefig(folder / "errors.png", dpi=120, metadata={"Software": None})
+
+
+def _confusion(labels: NDArray[np.uint8], digits: NDArray[np.integer]) -> Figure:
+    counts = confusion_matrix(labels, digits, labels=range(CLASSES))
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.log1p(counts), cmap="Blues")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, str(count), ha="center", va="center", color="white" if row == column else "black")
+    axes.set(xticks=range(CLASSES), yticks=range(CLASSES), xlabel="read as", ylabel="is", title="Test split")
+    return figure
+
+
+def _errors(images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating], most: int = 40) -> Figure:
+    """The images that were read wrongly, the surest mistakes first."""
+    digits, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(digits != labels)
+    wrong = wrong[np.argsort(-confidence[wrong])]
+    rows = -(-max(1, min(len(wrong), most)) // 8)
+    figure = Figure(figsize=(8, 1.3 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"{len(wrong)} of {len(labels)} read wrongly: is, read as, how sure")
+    for axes, row in zip(figure.subplots(rows, 8, squeeze=False).flat, [*wrong[:most], *[None] * (rows * 8)], strict=False):
+        axes.axis("off")
+        if row is not None:
+            axes.imshow(images[row], cmap="gray_r")
+            axes.set_title(f"{labels[row]} → {digits[row]}  {confidence[row]:.0%}", fontsize=8)
+    return figure
+
+
+def headline(metrics: Mapping[str, object]) -> dict[str, float]:
+    """The numbers that go to MLflow and the manifest: metrics.json's, flat."""
+    flat = {}
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{below}": number for below, number in headline(value).items()}
+        elif isinstance(value, int | float):
+            flat[name] = float(value)
+    return flat
+
+
+def main() -> None:
+    params = EvaluateParams.load()
+    prepared = Prepared.load(paths.PREPARED)
+    images, labels = prepared.of(Split.TEST)
+    network, calibration = trained()
+    probabilities = softmax(logits(network, tensor(images)) / calibration["temperature"], axis=1)
+    metrics = judge(probabilities, labels, bins=params.calibration_bins, abstain_below=calibration["abstain_below"])
+    metrics["parameters"] = parameters(network)
+    said = rival(prepared, params)
+    trained_on = min(params.baseline_images, int((prepared.splits == Split.TRAIN).sum()))
+    metrics["baselines"] = {
+        name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on} for name, digits in said.items()
+    }
+    stage.write_json(paths.METRICS, metrics)
+    with stage.writing(paths.PREDICTIONS) as half:
+        np.savez(half, labels=labels, probabilities=probabilities, **said)  # type: ignore[arg-type]
+    draw(paths.PLOTS, images, labels, probabilities, metrics)
+    run = tracking.Run.resume()
+    run.metrics({f"test.{name}": value for name, value in headline(metrics).items()})
+    run.artifact(paths.METRICS)
+    run.artifact(paths.PLOTS)
+    beside = ", ".join(f"{name} {accuracy_score(labels, digits):.2%}" for name, digits in said.items())
+    print(f"evaluate: {metrics['accuracy']:.2%} of {len(labels):,} test images ({metrics['errors']} errors); {beside}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

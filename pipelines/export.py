@@ -1,0 +1,161 @@
+"""The trained network -> the bundle that is served, proved equal to what was judged."""
+
+import io
+import json
+import logging
+import tempfile
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from model import bundle, canonical
+from model.bundle import Golden
+from model.canonical import Pixels
+from model.labels import CLASSES, LABELS
+from model.predictor import Predictor
+from pipelines import paths, provenance, stage, tracking
+from pipelines.evaluate import headline, trained
+from pipelines.prepare import Prepared, Split
+from pipelines.stage import StageError
+from pipelines.train import tensor
+
+OPSET: Final = 20
+
+
+class ExportParams(stage.Params, section="export"):
+    max_difference: float = Field(gt=0, le=1e-2)
+    golden: int = Field(ge=1, le=CLASSES)
+
+
+class Calibrated(nn.Module):
+    """The network with its temperature inside: n x 1 x 28 x 28 in 0..1 -> n x 10 probabilities."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.softmax(self.network(image) / self.temperature, dim=1)
+
+
+def to_onnx(network: nn.Module) -> bytes:
+    """The ONNX file of `network`, with any number of images a call; the same weights give the same bytes.
+
+    The exporter's notes about the source code are removed: they name this machine's folders.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, on things in torch
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(2, 1, 28, 28),),
+            path,
+            input_names=["image"],
+            output_names=["prob"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+            dynamo=True,
+        )
+        model = onnx.load(path)
+    del model.metadata_props[:]
+    graph = model.graph
+    del graph.metadata_props[:]
+    graph.doc_string = model.doc_string = ""
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
+    """The first validation image of each of `count` digits, as PNG, and the answers torch gives."""
+    images, labels = prepared.of(Split.VALIDATION)
+    chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(count)]
+    encoded = [_png(images[row]) for row in chosen]
+    pixels = np.stack([canonical.canonical(Image.open(io.BytesIO(data))) for data in encoded])
+    with torch.inference_mode():
+        return Golden(encoded=encoded, pixels=pixels, prob=network(tensor(pixels)).numpy())
+
+
+def _png(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
+    """Histograms over the validation split, each summing to 1, to hold production against: shares of the digits read,
+    of confidence (20 bins of 0..1), and of ink (mean pixel, 32 bins of 0..1)."""
+    confidence, ink = probabilities.max(axis=1), pixels.mean(axis=(1, 2)) / 255
+    counts = {
+        "digits": np.bincount(probabilities.argmax(axis=1), minlength=CLASSES),
+        "confidence": np.histogram(confidence, bins=20, range=(0, 1))[0],
+        "ink": np.histogram(ink, bins=32, range=(0, 1))[0],
+    }
+    return {name: count / len(pixels) for name, count in counts.items()}
+
+
+def main() -> None:
+    params = ExportParams.load()
+    prepared = Prepared.load(paths.PREPARED)
+    bare, calibration = trained()
+    network = Calibrated(bare, calibration["temperature"]).eval()
+    run = tracking.Run.resume()
+    metrics = json.loads(paths.METRICS.read_text())
+    hashes = {"data": provenance.data_hash(), "params": provenance.params_hash()}
+    identity = {
+        "name": tracking.NAME,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "canonical_version": canonical.VERSION,
+        "git_revision": provenance.git_revision(),
+        "git_dirty": provenance.git_dirty(),
+        "temperature": calibration["temperature"],
+        "abstain_below": calibration["abstain_below"],
+        **run.identity(),
+    }
+    validation, _ = prepared.of(Split.VALIDATION)
+    with torch.inference_mode():
+        seen = network(tensor(validation)).numpy()
+    manifest = bundle.write(
+        paths.BUNDLE,
+        model=to_onnx(network),
+        golden=golden(prepared, network, params.golden),
+        reference=reference(validation, seen),
+        hashes=hashes,
+        identity=identity,
+        metrics={name: value for name, value in headline(metrics).items() if "." not in name},
+        labels=LABELS,
+    )
+    images, labels = prepared.of(Split.TEST)
+    with torch.inference_mode():
+        judged = torch.cat([network(batch) for batch in tensor(images).split(1024)]).numpy()
+    served = Predictor.load(paths.BUNDLE).probabilities(images)
+    difference = float(np.abs(served - judged).max())
+    if not difference <= params.max_difference:
+        raise StageError(
+            f"ONNX Runtime and torch differ by {difference:.2g} of probability on the test split,"
+            f" at most export.max_difference = {params.max_difference:.0e} is allowed"
+        )
+    size = (paths.BUNDLE / bundle.MODEL).stat().st_size
+    stage.write_json(paths.EXPORT, {"images": len(images), "max_difference": difference, "model_bytes": size})
+    run.metrics({"export.max_difference": difference, "export.model_bytes": size})
+    run.register(paths.BUNDLE, {"sha256": manifest.sha256["model"], "version": manifest.version})
+    print(f"export: model {manifest.version}, {size:,} bytes; ONNX Runtime equals torch within {difference:.1e}"
+          f" on {len(images):,} test images")  # fmt: skip
+
+
+if __name__ == "__main__":
+    stage.run(main)

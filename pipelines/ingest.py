@@ -1,0 +1,178 @@
+"""A source of digits -> one .npz with images, labels and where they came from."""
+
+import gzip
+import hashlib
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from pipelines import paths, stage
+from pipelines.stage import StageError
+
+MIRRORS: Final = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+SHA256: Final = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+TRIES: Final = 3  # of each mirror
+TIMEOUT: Final = 20  # seconds without a byte
+
+
+class DataParams(stage.Params, section="data"):
+    source: Literal["digits", "mnist"]
+    mnist_dir: Path | None = Field(description="a folder that holds MNIST's four .gz files; None downloads them")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as they came, before anything is done to them."""
+
+    images: NDArray[np.uint8]  # n x height x width, ink bright
+    labels: NDArray[np.uint8]  # n
+    is_test: NDArray[np.bool_]  # n, True where the source itself keeps the image for testing
+    provenance: dict[str, object]
+
+    def save(self, path: Path) -> None:
+        with stage.writing(path) as half:
+            np.savez(half, images=self.images, labels=self.labels, is_test=self.is_test,
+                     provenance=np.frombuffer(json.dumps(self.provenance).encode(), np.uint8))  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "Source":
+        """Raises `StageError` when the file is no such archive; `validate` judges what is in it."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["images"], file["labels"], file["is_test"], json.loads(file["provenance"].tobytes()))
+        except (OSError, ValueError, KeyError) as error:
+            raise StageError(f"{path} is not what ingest writes: {error}") from None
+
+
+def digits() -> Source:
+    """scikit-learn's bundled handwritten digits: 1,797 images of 8x8, their 17 grey levels spread over 0..255."""
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    provenance = {
+        "source": "digits",
+        "what": "test set of UCI's Optical Recognition of Handwritten Digits, as scikit-learn ships it (CC BY 4.0)",
+        "scikit-learn": sklearn.__version__,
+    }
+    return Source(images, bunch.target.astype(np.uint8), np.zeros(len(images), np.bool_), provenance)
+
+
+def mnist(folder: Path) -> Source:
+    """MNIST from its four verified IDX files: 70,000 images of 28x28, the last 10,000 its own test set."""
+    images = [idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")]
+    labels = [idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")]
+    is_test = np.repeat([False, True], [len(part) for part in labels])
+    provenance = {"source": "mnist", "what": "MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0)", "sha256": SHA256}
+    return Source(np.concatenate(images), np.concatenate(labels), is_test, provenance)
+
+
+def idx(path: Path) -> NDArray[np.uint8]:
+    """The array in a gzipped IDX file of unsigned bytes. Raises `StageError` when it is anything else."""
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as error:
+        raise StageError(f"{path} is no whole gzip file: {error}") from None
+    dimensions = data[3] if data[:3] == b"\0\0\x08" else 0
+    shape = np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4").tolist() if dimensions else []
+    body = data[4 + 4 * dimensions :]
+    if not dimensions or math.prod(shape) != len(body):
+        raise StageError(f"{path} is not an IDX file of unsigned bytes: it holds {len(body):,} bytes for shape {shape}")
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def check(folder: Path) -> None:
+    """Raises `StageError` unless `folder` holds the four files, byte for byte."""
+    for name, expected in SHA256.items():
+        path = folder / name
+        if not path.is_file():
+            raise StageError(f"data.mnist_dir: {path} is missing; needed are {', '.join(SHA256)}")
+        found = _sha256(path)
+        if found != expected:
+            raise StageError(f"{path} has SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…: truncated or altered")
+
+
+def fetch(folder: Path, mirrors: Sequence[str] = MIRRORS, pause: float = 1.0) -> None:
+    """Downloads into `folder` what of MNIST isn't there yet. `pause` seconds, doubled each time, lie between tries.
+
+    Raises `StageError` when no mirror gives a file whose hash is right; no half-written file stays behind.
+    """
+    for name, expected in SHA256.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != expected:
+            _download(path, expected, mirrors, pause)
+
+
+def _download(path: Path, expected: str, mirrors: Sequence[str], pause: float) -> None:
+    problems = []
+    for attempt in range(TRIES):
+        for mirror in mirrors:
+            try:
+                with stage.writing(path) as half:
+                    _stream(mirror + path.name, half)
+                    found = _sha256(half)
+                    if found != expected:
+                        raise StageError(f"sent a file with SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…")
+                return
+            except (OSError, StageError) as error:  # URLError, timeouts and broken connections are all OSErrors
+                reason = error.reason if isinstance(error, urllib.error.URLError) else error
+                problems.append(f"{mirror} {reason}")
+        if attempt < TRIES - 1:
+            time.sleep(pause * 2**attempt)
+    raise StageError(
+        f"{path.name} could not be downloaded ({'; '.join(dict.fromkeys(problems))}); without a network use"
+        " data.source: digits, or put the files somewhere and set data.mnist_dir"
+    )
+
+
+def _stream(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
+        size = int(answer.headers.get("Content-Length") or 0)
+        with tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name.strip(".")[:26]) as bar:
+            while chunk := answer.read(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+        if size and file.tell() != size:
+            raise OSError(f"broke off after {file.tell():,} of {size:,} bytes")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> None:
+    params = DataParams.load()
+    if params.source == "digits":
+        source = digits()
+    elif params.mnist_dir is not None:
+        check(params.mnist_dir)
+        source = mnist(params.mnist_dir)
+    else:
+        fetch(paths.MNIST)
+        source = mnist(paths.MNIST)
+    source.save(paths.RAW)
+    print(f"ingest: {len(source.images):,} images of {source.images.shape[1]}x{source.images.shape[2]} from {params.source}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

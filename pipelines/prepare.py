@@ -1,0 +1,125 @@
+"""Raw images -> canonical 28x28, in three splits that share no image."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from tqdm import tqdm
+
+from model.canonical import Pixels, canonical
+from model.images import NoInk
+from pipelines import paths, stage
+from pipelines.ingest import Source
+from pipelines.stage import StageError
+
+
+class PrepareParams(stage.Params, section="prepare"):
+    test: float = Field(gt=0, lt=0.5, description="share of the images, where the source keeps no test set of its own")
+    validation: float = Field(gt=0, lt=0.5, description="share of the images that are not for testing")
+    seed: int = Field(ge=0, description="of the splits alone: training has its own")
+    frozen_test: dict[str, str] = Field(description="SHA-256 of the test split by source; a source not named is not held")
+
+
+class Split(IntEnum):
+    """Which images a model may see when."""
+
+    TRAIN = 0
+    VALIDATION = 1  # to choose: temperature, threshold, settings
+    TEST = 2  # to report, once
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Canonical images and the split of each."""
+
+    images: Pixels  # n x 28 x 28
+    labels: NDArray[np.uint8]  # n
+    splits: NDArray[np.uint8]  # n, of Split
+    rows: NDArray[np.int64]  # n, the row of raw.npz that each came from
+
+    def of(self, split: Split) -> tuple[Pixels, NDArray[np.uint8]]:
+        chosen = self.splits == split
+        return self.images[chosen], self.labels[chosen]
+
+    def save(self, path: Path) -> None:
+        with stage.writing(path) as half:
+            np.savez(half, images=self.images, labels=self.labels, splits=self.splits, rows=self.rows)
+
+    @classmethod
+    def load(cls, path: Path) -> "Prepared":
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["images"], file["labels"], file["splits"], file["rows"])
+
+
+def split(source: Source, *, test: float, validation: float, seed: int) -> NDArray[np.uint8]:
+    """The `Split` of each image, every class in the same proportions.
+
+    Images are ranked within their class by a hash of the seed and their pixels, and the ranks are cut. No random
+    generator is involved, so neither the order of the rows nor a library's version can move an image to another split,
+    and copies of an image always end up side by side.
+    """
+    digests = np.array([hashlib.sha256(b"%d " % seed + image.tobytes()).digest() for image in source.images], "S32")
+    splits = np.where(source.is_test, Split.TEST, Split.TRAIN).astype(np.uint8)
+    if not source.is_test.any():
+        _cut(splits, digests, source.labels, test, Split.TEST)
+    _cut(splits, digests, source.labels, validation, Split.VALIDATION)
+    return splits
+
+
+def _cut(splits: NDArray[np.uint8], digests: NDArray[np.bytes_], labels: NDArray[np.uint8], share: float, to: Split) -> None:
+    for label in np.unique(labels):
+        rows = np.flatnonzero((splits == Split.TRAIN) & (labels == label))
+        splits[rows[np.argsort(digests[rows])][: round(share * len(rows))]] = to
+
+
+def digest(source: Source, splits: NDArray[np.uint8]) -> str:
+    """SHA-256 over the test split's raw images and labels, whatever the order of their rows."""
+    rows = np.flatnonzero(splits == Split.TEST)
+    each = sorted(hashlib.sha256(bytes([source.labels[row]]) + source.images[row].tobytes()).digest() for row in rows)
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
+def prepare(source: Source, splits: NDArray[np.uint8]) -> Prepared:
+    """Every image made canonical; what the test or validation split holds too is taken out of the splits before it.
+
+    Raises `StageError` when an image has no ink.
+    """
+    images = np.empty((len(source.images), 28, 28), np.uint8)
+    for row, image in enumerate(tqdm(source.images, desc="canonical", unit="image", unit_scale=True, mininterval=0.5)):
+        try:
+            images[row] = canonical(image)
+        except NoInk as error:
+            raise StageError(f"row {row} of {paths.RAW}, labelled {source.labels[row]}: {error}") from None
+    seen: set[bytes] = set()
+    keep = np.ones(len(images), np.bool_)
+    for which in (Split.TEST, Split.VALIDATION, Split.TRAIN):
+        rows = np.flatnonzero(splits == which)
+        keep[rows] = [images[row].tobytes() not in seen for row in rows]
+        seen.update(images[row].tobytes() for row in rows)
+    rows = np.flatnonzero(keep)
+    return Prepared(images[rows], source.labels[rows], splits[rows], rows)
+
+
+def main() -> None:
+    params = PrepareParams.load()
+    source = Source.load(paths.RAW)
+    splits = split(source, test=params.test, validation=params.validation, seed=params.seed)
+    name, found = str(source.provenance["source"]), digest(source, splits)
+    frozen = params.frozen_test.get(name, found)
+    if found != frozen:
+        raise StageError(
+            f"the test split of '{name}' is not the frozen one (SHA-256 {found[:12]}…, frozen {frozen[:12]}…): champions"
+            f" could no longer be compared. To freeze this one, set prepare.frozen_test.{name} to {found}"
+        )
+    prepared = prepare(source, splits)
+    prepared.save(paths.PREPARED)
+    counts = ", ".join(f"{(prepared.splits == which).sum():,} {which.name.lower()}" for which in Split)
+    print(f"prepare: {counts}; {len(source.images) - len(prepared.images):,} shared between splits left out")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,92 @@
+"""What every stage shares: parameters read once and strictly, errors of one line, files written whole."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines import paths
+
+
+class StageError(Exception):
+    """A stage cannot go on, for a reason that the person at the keyboard can mend. Printed as one line."""
+
+
+class Params(BaseModel):
+    """The section of params.yaml that a stage reads. Subclasses name it: `class TrainParams(Params, section="train")`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init_subclass__(cls, section: str = "", **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        cls._section = section
+
+    @classmethod
+    def load(cls, file: Path = paths.PARAMS) -> Self:
+        """Raises `StageError` naming the parameter, its value and what is allowed."""
+        try:
+            sections = yaml.safe_load(file.read_text())
+            values = sections[cls._section]
+        except FileNotFoundError:
+            raise StageError(f"{file} is missing; stages run from the repository's root") from None
+        except yaml.YAMLError as error:
+            raise StageError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+        except (KeyError, TypeError):
+            raise StageError(f"{file} has no section '{cls._section}'") from None
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise StageError(f"{file}: {'; '.join(cls._complaints(error))}") from None
+
+    @classmethod
+    def _complaints(cls, error: ValidationError) -> Iterator[str]:
+        for wrong in error.errors():
+            name = ".".join([cls._section, *map(str, wrong["loc"])])
+            if wrong["type"] == "extra_forbidden":
+                owner: Any = cls
+                for part in wrong["loc"][:-1]:
+                    owner = owner.model_fields[part].annotation
+                yield f"{name} is unknown; known are {', '.join(sorted(owner.model_fields))}"
+            elif wrong["type"] == "missing":
+                yield f"{name} is missing"
+            else:
+                message = wrong["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+                yield f"{name} is {wrong['input']!r}, allowed is: {message}"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a stage. What people got wrong is one line on stderr and exit code 1, never a traceback."""
+    name = sys.modules["__main__"].__spec__.name.removeprefix("pipelines.")  # type: ignore[union-attr]
+    try:
+        main()
+    except StageError as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` when the block ends well; if it doesn't, nothing stays behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    half = Path(name)
+    try:
+        yield half
+        half.chmod(0o644)  # mkstemp's files are the owner's alone
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    with writing(path) as half:
+        half.write_text(json.dumps(value, indent=2) + "\n")
