@@ -1,14 +1,13 @@
 """The released artifact: a folder with the model, who it is, and the answers it must give. Written, read, verified.
 
-    model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x 10
-    manifest.json    `Manifest`
-    reference.npz    histograms of what the model saw and said on validation data, for drift
-    golden.npz       a few encoded images, their canonical pixels and their probabilities
+model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x 10
+manifest.json    `Manifest`
+reference.npz    histograms of what the model saw and said on validation data, for drift
+golden.npz       a few encoded images, their canonical pixels and their probabilities
 """
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -115,8 +114,8 @@ def replace(new: Path, folder: Path) -> None:
     """`folder` becomes `new`, by renaming. Both must be on one file system."""
     old = new.with_name(new.name + ".old")
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
+        folder.replace(old)
+    new.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -134,5 +133,7 @@ def read(folder: Path) -> Manifest:
     for name, digest in found.items():
         expected = manifest.sha256.get(name)
         if digest != expected:
-            raise BundleError(f"{folder}: the {name} has SHA-256 {digest[:12]}…, the manifest says {(expected or '?')[:12]}…")
+            raise BundleError(
+                f"{folder}: the {name} has SHA-256 {digest[:12]}…, the manifest says {(expected or '?')[:12]}…"
+            )
     return manifest

@@ -27,7 +27,8 @@ def canonical(image: Image.Image | Pixels) -> Pixels:
 
     `image` is a decoded picture of any size, mode and orientation, or its grey levels (uint8, height x width).
     Returns uint8, 28x28, brightest pixel 255. Raises `NoInk` when nothing stands out from the paper.
-    After LeCun et al. 1998, section III.A; MNIST's own images it gives back all but unchanged (mean absolute difference 0.1 of 255 levels).
+    After LeCun et al. 1998, section III.A; MNIST's own images it gives back all but unchanged (mean absolute
+    difference 0.1 of 255 levels).
     """
     ink = _ink(image if isinstance(image, np.ndarray) else grey(image))
     return _centred(_full_contrast(_fitted(_cropped(ink))))
@@ -43,7 +44,8 @@ def grey(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":  # 16 and 32 bits: Pillow's own conversion clips at 255
         levels = np.asarray(image, dtype=np.float64)
         low, high = levels.min(), max(levels.max(), levels.min() + 1)
-        return ((levels - low) * (255 / (high - low))).astype(np.uint8)
+        scaled: Pixels = ((levels - low) * (255 / (high - low))).astype(np.uint8)
+        return scaled
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"))
     colour, alpha = image.convert("RGBA").convert("LA").split()
@@ -80,7 +82,7 @@ def _cropped(ink: Pixels) -> Pixels:
 
 
 def _fitted(ink: Pixels) -> Pixels:
-    """The longer side made `LONG_SIDE`, the shape kept. Pillow's filters widen when they shrink, which is anti-aliasing.
+    """The longer side made `LONG_SIDE`, the shape kept; Pillow's filters widen when they shrink: anti-aliasing.
 
     What is enlarged gets a pixel of paper around it first: its edges then fade over half a pixel on each side, instead
     of being cut off where an 8x8 scan ends.

@@ -73,7 +73,9 @@ class Predictor:
             raise BundleError(f"{folder}: canonical no longer gives the golden images the pixels they had at export")
         difference = float(np.abs(self.probabilities(pixels) - golden.prob).max())
         if not difference <= TOLERANCE:
-            raise BundleError(f"{folder}: the golden answers differ by {difference:.2g}, at most {TOLERANCE:.0e} is allowed")
+            raise BundleError(
+                f"{folder}: the golden answers differ by {difference:.2g}, allowed is {TOLERANCE:.0e}"
+            )
 
 
 def _session(model: Path) -> ort.InferenceSession:
@@ -84,5 +86,5 @@ def _session(model: Path) -> ort.InferenceSession:
     options.log_severity_level = 3  # errors; a warning about the machine's CPU count is no news to the caller
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a dozen classes of its own, none with a public base
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own, none with a public base
         raise BundleError(f"{model} is not a model ONNX Runtime loads: {error}") from None

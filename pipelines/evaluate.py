@@ -25,6 +25,8 @@ from pipelines.train import logits, tensor
 
 
 class EvaluateParams(stage.Params, section="evaluate"):
+    """How the network is judged."""
+
     baseline_images: int = Field(ge=100)
     calibration_bins: int = Field(ge=2, le=100)
     seed: int = Field(ge=0)
@@ -39,7 +41,9 @@ def trained() -> tuple[CNN, dict[str, float]]:
     return network, calibration
 
 
-def judge(probabilities: NDArray[np.floating], labels: NDArray[np.uint8], *, bins: int, abstain_below: float) -> dict[str, object]:
+def judge(
+    probabilities: NDArray[np.floating], labels: NDArray[np.uint8], *, bins: int, abstain_below: float
+) -> dict[str, object]:
     """The numbers of metrics.json for n x 10 calibrated probabilities and n labels."""
     digits, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     answered = confidence >= abstain_below
@@ -110,7 +114,9 @@ def _errors(images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np
     rows = -(-max(1, min(len(wrong), most)) // 8)
     figure = Figure(figsize=(8, 1.3 * rows + 0.5), layout="constrained")
     figure.suptitle(f"{len(wrong)} of {len(labels)} read wrongly: is, read as, how sure")
-    for axes, row in zip(figure.subplots(rows, 8, squeeze=False).flat, [*wrong[:most], *[None] * (rows * 8)], strict=False):
+    for axes, row in zip(
+        figure.subplots(rows, 8, squeeze=False).flat, [*wrong[:most], *[None] * (rows * 8)], strict=False
+    ):
         axes.axis("off")
         if row is not None:
             axes.imshow(images[row], cmap="gray_r")
@@ -120,7 +126,7 @@ def _errors(images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np
 
 def headline(metrics: Mapping[str, object]) -> dict[str, float]:
     """The numbers that go to MLflow and the manifest: metrics.json's, flat."""
-    flat = {}
+    flat: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
             flat |= {f"{name}.{below}": number for below, number in headline(value).items()}
@@ -140,7 +146,8 @@ def main() -> None:
     said = rival(prepared, params)
     trained_on = min(params.baseline_images, int((prepared.splits == Split.TRAIN).sum()))
     metrics["baselines"] = {
-        name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on} for name, digits in said.items()
+        name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on}
+        for name, digits in said.items()
     }
     stage.write_json(paths.METRICS, metrics)
     with stage.writing(paths.PREDICTIONS) as half:

@@ -32,6 +32,8 @@ OPSET: Final = 20
 
 
 class ExportParams(stage.Params, section="export"):
+    """What the bundle holds, and how exact it has to be."""
+
     max_difference: float = Field(gt=0, le=1e-2)
     golden: int = Field(ge=1, le=CLASSES)
 
@@ -139,9 +141,9 @@ def main() -> None:
         metrics={name: value for name, value in headline(metrics).items() if "." not in name},
         labels=LABELS,
     )
-    images, labels = prepared.of(Split.TEST)
+    images, _ = prepared.of(Split.TEST)
     with torch.inference_mode():
-        judged = torch.cat([network(batch) for batch in tensor(images).split(1024)]).numpy()
+        judged = torch.cat([network(batch) for batch in torch.split(tensor(images), 1024)]).numpy()
     served = Predictor.load(paths.BUNDLE).probabilities(images)
     difference = float(np.abs(served - judged).max())
     if not difference <= params.max_difference:

@@ -2,13 +2,11 @@
 
 import gzip
 import hashlib
-import json
 import math
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +18,7 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 from pipelines import paths, stage
+from pipelines.source import Source
 from pipelines.stage import StageError
 
 MIRRORS: Final = (
@@ -37,39 +36,17 @@ TIMEOUT: Final = 20  # seconds without a byte
 
 
 class DataParams(stage.Params, section="data"):
+    """Where the digits come from."""
+
     source: Literal["digits", "mnist"]
     mnist_dir: Path | None = Field(description="a folder that holds MNIST's four .gz files; None downloads them")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images as they came, before anything is done to them."""
-
-    images: NDArray[np.uint8]  # n x height x width, ink bright
-    labels: NDArray[np.uint8]  # n
-    is_test: NDArray[np.bool_]  # n, True where the source itself keeps the image for testing
-    provenance: dict[str, object]
-
-    def save(self, path: Path) -> None:
-        with stage.writing(path) as half:
-            np.savez(half, images=self.images, labels=self.labels, is_test=self.is_test,
-                     provenance=np.frombuffer(json.dumps(self.provenance).encode(), np.uint8))  # fmt: skip
-
-    @classmethod
-    def load(cls, path: Path) -> "Source":
-        """Raises `StageError` when the file is no such archive; `validate` judges what is in it."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["images"], file["labels"], file["is_test"], json.loads(file["provenance"].tobytes()))
-        except (OSError, ValueError, KeyError) as error:
-            raise StageError(f"{path} is not what ingest writes: {error}") from None
 
 
 def digits() -> Source:
     """scikit-learn's bundled handwritten digits: 1,797 images of 8x8, their 17 grey levels spread over 0..255."""
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    provenance = {
+    provenance: dict[str, object] = {
         "source": "digits",
         "what": "test set of UCI's Optical Recognition of Handwritten Digits, as scikit-learn ships it (CC BY 4.0)",
         "scikit-learn": sklearn.__version__,
@@ -82,7 +59,11 @@ def mnist(folder: Path) -> Source:
     images = [idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")]
     labels = [idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")]
     is_test = np.repeat([False, True], [len(part) for part in labels])
-    provenance = {"source": "mnist", "what": "MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0)", "sha256": SHA256}
+    provenance: dict[str, object] = {
+        "source": "mnist",
+        "what": "MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0)",
+        "sha256": SHA256,
+    }
     return Source(np.concatenate(images), np.concatenate(labels), is_test, provenance)
 
 
@@ -171,7 +152,8 @@ def main() -> None:
         fetch(paths.MNIST)
         source = mnist(paths.MNIST)
     source.save(paths.RAW)
-    print(f"ingest: {len(source.images):,} images of {source.images.shape[1]}x{source.images.shape[2]} from {params.source}")
+    count, height, width = source.images.shape
+    print(f"ingest: {count:,} images of {height}x{width} from {params.source}")
 
 
 if __name__ == "__main__":

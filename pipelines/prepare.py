@@ -13,15 +13,19 @@ from tqdm import tqdm
 from model.canonical import Pixels, canonical
 from model.images import NoInk
 from pipelines import paths, stage
-from pipelines.ingest import Source
+from pipelines.source import Source
 from pipelines.stage import StageError
 
 
 class PrepareParams(stage.Params, section="prepare"):
+    """How the images are split."""
+
     test: float = Field(gt=0, lt=0.5, description="share of the images, where the source keeps no test set of its own")
     validation: float = Field(gt=0, lt=0.5, description="share of the images that are not for testing")
     seed: int = Field(ge=0, description="of the splits alone: training has its own")
-    frozen_test: dict[str, str] = Field(description="SHA-256 of the test split by source; a source not named is not held")
+    frozen_test: dict[str, str] = Field(
+        description="SHA-256 of the test split by source; a source not named is not held"
+    )
 
 
 class Split(IntEnum):
@@ -70,7 +74,9 @@ def split(source: Source, *, test: float, validation: float, seed: int) -> NDArr
     return splits
 
 
-def _cut(splits: NDArray[np.uint8], digests: NDArray[np.bytes_], labels: NDArray[np.uint8], share: float, to: Split) -> None:
+def _cut(
+    splits: NDArray[np.uint8], digests: NDArray[np.bytes_], labels: NDArray[np.uint8], share: float, to: Split
+) -> None:
     for label in np.unique(labels):
         rows = np.flatnonzero((splits == Split.TRAIN) & (labels == label))
         splits[rows[np.argsort(digests[rows])][: round(share * len(rows))]] = to
@@ -112,7 +118,7 @@ def main() -> None:
     frozen = params.frozen_test.get(name, found)
     if found != frozen:
         raise StageError(
-            f"the test split of '{name}' is not the frozen one (SHA-256 {found[:12]}…, frozen {frozen[:12]}…): champions"
+            f"the test split of '{name}' is not the frozen one (SHA-256 {found[:12]}…, not {frozen[:12]}…): champions"
             f" could no longer be compared. To freeze this one, set prepare.frozen_test.{name} to {found}"
         )
     prepared = prepare(source, splits)

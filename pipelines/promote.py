@@ -27,6 +27,8 @@ Digits = NDArray[np.uint8]
 
 
 class PromoteParams(stage.Params, section="promote"):
+    """What the gate asks."""
+
     significance: float = Field(gt=0, lt=0.5)
     min_accuracy: float = Field(ge=0, le=1)
     min_class_accuracy: float = Field(ge=0, le=1)
@@ -91,7 +93,9 @@ def gate(
     yield Check("not too good", f"{(~right).sum()} errors in {len(labels):,}",
                 f"an error, from {params.suspicious_from:,} images on", not perfect)  # fmt: skip
     yield Check("no leak", f"{shared_images} test images in training", "0", shared_images == 0)
-    yield Check("size", f"{model_bytes:,} bytes", f"at most {params.max_model_bytes:,}", model_bytes <= params.max_model_bytes)
+    yield Check(
+        "size", f"{model_bytes:,} bytes", f"at most {params.max_model_bytes:,}", model_bytes <= params.max_model_bytes
+    )
 
     linear = float((baselines["logistic_regression"] == labels).mean())
     yield Check("beats logistic regression", f"{accuracy:.2%}", f"more than {linear:.2%}", accuracy > linear)
@@ -190,11 +194,16 @@ def _digits(predictor: Predictor, images: NDArray[np.uint8]) -> Digits:
 
 
 def crown(run: tracking.Run, challenger: str, champion: str | None) -> None:
-    """The bundle becomes the champion: the copy that is served, the registry's alias, a line in the promotion log."""
+    """The bundle becomes the champion: the copy that is served, the registry's alias, a line in the promotion log.
+
+    A champion that is trained again, bit for bit, takes its own place: that is no promotion to log.
+    """
     new = Path(tempfile.mkdtemp(prefix=f".{paths.CHAMPION.name}-", dir=paths.OUT))
     shutil.copytree(paths.BUNDLE, new, dirs_exist_ok=True)
     bundle.replace(new, paths.CHAMPION)
     run.crown()
+    if challenger == champion:
+        return
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "by": os.environ.get("GITHUB_ACTOR") or getpass.getuser(),

@@ -22,7 +22,9 @@ def git_revision() -> str | None:
 
 def git_dirty() -> bool | None:
     """Whether tracked files differ from that commit; None outside a git repository."""
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN_BY_A_RUN))
+    status = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN_BY_A_RUN)
+    )
     return None if status is None else bool(status)
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,7 +20,9 @@ class StageError(Exception):
 
 
 class Params(BaseModel):
-    """The section of params.yaml that a stage reads. Subclasses name it: `class TrainParams(Params, section="train")`."""
+    """A stage's section of params.yaml. A subclass names it: `class TrainParams(Params, section="train")`."""
+
+    _section: ClassVar[str]
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,7 +84,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield half
         half.chmod(0o644)  # mkstemp's files are the owner's alone
-        os.replace(half, path)
+        half.replace(path)
     finally:
         half.unlink(missing_ok=True)
 

@@ -11,20 +11,25 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
+import mlflow
+import mlflow.onnx
 import numpy as np
+import onnx
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import paths, stage
 from pipelines.stage import StageError
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 NAME: Final = "neocog"  # the experiment and the registered model
 EMBEDDED: Final = "sqlite:///mlflow.db"
@@ -45,6 +50,7 @@ class Unreachable(Exception):
 
 
 def uri() -> str:
+    """The tracking server in use."""
     return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
 
 
@@ -67,6 +73,7 @@ class Run:
 
     @classmethod
     def start(cls, tags: Mapping[str, str], params: Mapping[str, object]) -> Self:
+        """A new run, under a key of its own that is also a tag of it in MLflow."""
         key = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
         run = cls(key)
         (run.folder / "artifacts").mkdir(parents=True)
@@ -75,7 +82,7 @@ class Run:
 
     @classmethod
     def resume(cls, file: Path = paths.RUN) -> Self:
-        """The run that `identity` was written of. What it never recorded here (another machine's) starts a new record."""
+        """The run whose `identity` is in `file`, gone on with, even if it was begun on another machine."""
         known = json.loads(file.read_text())
         run = cls(known["run"])
         if not run.folder.exists():
@@ -86,7 +93,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
         self._record("finish", status=status)
 
@@ -95,14 +102,16 @@ class Run:
         return {"run": self.key, "mlflow_run_id": self.sent.run_id}
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Numbers of the run, at a `step` for those that have a course."""
         self._record("metrics", values=dict(values), step=step)
 
     def dataset(self, name: str, source: str, digest: str, profile: Mapping[str, object]) -> None:
+        """The data the run was trained on; MLflow takes a `digest` of at most 36 characters."""
         self._record("dataset", name=name, source=source, digest=digest, profile=dict(profile))
 
-    def artifact(self, path: Path, under: str = "") -> None:
+    def artifact(self, path: Path) -> None:
         """A file, or a folder with all that is in it; it is copied, so it may change afterwards."""
-        self._record("artifact", path=self._copied(path), under=under)
+        self._record("artifact", path=self._copied(path))
 
     def register(self, bundle: Path, tags: Mapping[str, str]) -> None:
         """The bundle's model as a new version of the registered model, with the alias `challenger`."""
@@ -114,21 +123,22 @@ class Run:
 
     @property
     def sent(self) -> Sent:
+        """How far MLflow has this run."""
         file = self.folder / "sent.json"
         return Sent(**json.loads(file.read_text())) if file.exists() else Sent()
 
     @property
     def pending(self) -> int:
+        """How many events MLflow doesn't have."""
         return len(self._events()) - self.sent.events
 
     def send(self) -> None:
         """Sends what is pending, in order. Raises `Unreachable`, with what was sent until then noted."""
-        sent = self.sent
-        for event in self._events()[sent.events :]:
+        for event in self._events()[self.sent.events :]:
             with _reaching() as client:
-                sent = _SEND[event["do"]](client, self, sent, event)
-            sent = Sent(sent.events + 1, sent.run_id, sent.model_version)
-            self._keep(sent)
+                delivery = _Delivery(client, self.folder, self.sent, event.pop("time"))
+                getattr(delivery, event.pop("do"))(**event)
+            self._keep(replace(delivery.sent, events=delivery.sent.events + 1))
 
     def _record(self, do: str, **what: object) -> None:
         event = json.dumps({"do": do, "time": round(time.time() * 1000), **what})
@@ -140,7 +150,8 @@ class Run:
             self.send()
         except Unreachable as error:
             self._offline = True
-            print(f"warning: {error}; this run is recorded in {self.folder}, `make sync` sends it later", file=sys.stderr)
+            notice = f"this run is recorded in {self.folder}, `make sync` sends it later"
+            print(f"warning: {error}; {notice}", file=sys.stderr)
 
     def _copied(self, path: Path) -> str:
         copy = self.folder / "artifacts" / str(len(self._events())) / path.name
@@ -159,157 +170,119 @@ class Run:
         stage.write_json(self.folder / "sent.json", asdict(sent))
 
 
+@dataclass
+class _Delivery:
+    """Sends one event: a method for each kind, its arguments what was recorded. Sending one twice does no harm."""
+
+    client: mlflow.MlflowClient
+    folder: Path
+    sent: Sent
+    time: int  # of the event, in ms since 1970
+
+    @property
+    def run_id(self) -> str:
+        if self.sent.run_id is None:
+            raise Unreachable("the run was never started there")
+        return self.sent.run_id
+
+    def start(self, tags: dict[str, str], params: dict[str, str]) -> None:
+        experiment = self.client.get_experiment_by_name(NAME)
+        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(NAME)
+        key = tags[RUN_TAG]
+        found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{key}'", max_results=1)
+        # Found, when an earlier attempt broke off between the server's answer and our note of it.
+        run = found[0] if found else self.client.create_run(experiment_id, self.time, tags, run_name=key)
+        self.client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in params.items()])
+        self.sent = replace(self.sent, run_id=run.info.run_id)
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        metrics = [Metric(name, value, self.time, step) for name, value in values.items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def dataset(self, name: str, source: str, digest: str, profile: dict[str, object]) -> None:
+        dataset = Dataset(name, digest, "local", json.dumps({"uri": source}), profile=json.dumps(profile))
+        context = InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
+
+    def artifact(self, path: str) -> None:
+        file = self.folder / path
+        if file.is_dir():
+            self.client.log_artifacts(self.run_id, str(file), file.name)
+        else:
+            self.client.log_artifact(self.run_id, str(file))
+
+    def register(self, bundle: str, tags: dict[str, str]) -> None:
+        files = self.folder / bundle
+        self.client.log_artifacts(self.run_id, str(files), "bundle")
+        with np.load(files / "golden.npz") as golden:
+            example = golden["pixels"][:1, None].astype(np.float32) / np.float32(255)
+        float32 = np.dtype(np.float32)
+        images, prob = TensorSpec(float32, (-1, 1, 28, 28), "image"), TensorSpec(float32, (-1, 10), "prob")
+        with mlflow.start_run(self.run_id, log_system_metrics=False):
+            info = mlflow.onnx.log_model(
+                onnx.load(files / "model.onnx"),
+                name="model",
+                registered_model_name=NAME,
+                signature=ModelSignature(Schema([images]), Schema([prob])),
+                input_example={"image": example},
+                onnx_execution_providers=["CPUExecutionProvider"],
+                pip_requirements=["onnxruntime", "numpy"],  # said, since finding them out starts another process
+                save_as_external_data=False,
+            )
+        version = str(info.registered_model_version)
+        for name, value in tags.items():
+            self.client.set_model_version_tag(NAME, version, name, value)
+        self.client.set_registered_model_alias(NAME, CHALLENGER, version)
+        self.sent = replace(self.sent, model_version=version)
+
+    def alias(self, alias: str) -> None:
+        version = self.sent.model_version
+        if version is None:  # it was registered from another machine
+            versions = self.client.search_model_versions(f"name = '{NAME}' and run_id = '{self.run_id}'")
+            version = max((str(known.version) for known in versions), key=int)
+        self.client.set_registered_model_alias(NAME, alias, version)
+
+    def finish(self, status: str) -> None:
+        self.client.set_terminated(self.run_id, status, self.time)
+
+
 @dataclass(frozen=True)
 class Champion:
     """The registered model that the alias `champion` names."""
 
     version: str
-    run: str
     bundle: Path  # a copy of it
 
 
 def champion(into: Path) -> Champion | None:
     """The registry's champion, its bundle downloaded below `into`; None when it has none. Raises `Unreachable`."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-
     with _reaching() as client:
-        try:
-            version = client.get_model_version_by_alias(NAME, CHAMPION)
-        except MlflowException as error:
-            absent = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
-            if error.error_code == absent or "not found" in str(error):  # an unknown alias is INVALID_PARAMETER_VALUE
-                return None
-            raise
-        run = client.get_run(version.run_id)
-        bundle = client.download_artifacts(version.run_id, "bundle", str(into))
-    return Champion(version.version, run.data.tags.get(RUN_TAG, version.run_id), Path(bundle))
+        found = client.search_registered_models(f"name = '{NAME}'")
+        version = found[0].aliases.get(CHAMPION) if found else None
+        if version is None:
+            return None
+        run_id = client.get_model_version(NAME, version).run_id
+        return Champion(str(version), Path(client.download_artifacts(run_id, "bundle", str(into))))
 
 
 def waiting() -> list[Run]:
     """The runs recorded here that MLflow doesn't have whole, oldest first."""
-    folders = sorted(file.parent for file in paths.RUNS.glob("*/events.jsonl"))
-    return [run for run in map(lambda folder: Run(folder.name), folders) if run.pending]
+    runs = [Run(file.parent.name) for file in sorted(paths.RUNS.glob("*/events.jsonl"))]
+    return [run for run in runs if run.pending]
 
 
 @contextmanager
-def _reaching():  # type: ignore[no-untyped-def]  # yields an MlflowClient; typing it would import MLflow, 2 s
+def _reaching() -> Iterator[mlflow.MlflowClient]:
     """A client of the tracking server; what fails because of the server is raised as `Unreachable`."""
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    import mlflow
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    mlflow.set_tracking_uri(uri())
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # four small files
     try:
+        mlflow.set_tracking_uri(uri())
         yield mlflow.MlflowClient()
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' exceptions are OSErrors
         reason = str(error).splitlines()[0][:160]
         raise Unreachable(f"the tracking server at {uri()} does not answer as one ({reason})") from error
-
-
-def _start(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    from mlflow.entities import Param
-
-    experiment = client.get_experiment_by_name(NAME)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(NAME)
-    found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.key}'", max_results=1)
-    if found:  # an earlier attempt broke off between the server's answer and our note of it
-        run_id = found[0].info.run_id
-    else:
-        run_id = client.create_run(experiment_id, event["time"], event["tags"], run_name=run.key).info.run_id
-    client.log_batch(run_id, params=[Param(name, value) for name, value in event["params"].items()])
-    return Sent(sent.events, run_id)
-
-
-def _metrics(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    from mlflow.entities import Metric
-
-    metrics = [Metric(name, value, event["time"], event["step"]) for name, value in event["values"].items()]
-    client.log_batch(_run_id(sent), metrics=metrics)
-    return sent
-
-
-def _dataset(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": event["source"]})
-    dataset = Dataset(event["name"], event["digest"], "local", source, profile=json.dumps(event["profile"]))
-    client.log_inputs(_run_id(sent), [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    return sent
-
-
-def _artifact(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    path = run.folder / event["path"]
-    if path.is_dir():
-        client.log_artifacts(_run_id(sent), str(path), event["under"] or path.name)
-    else:
-        client.log_artifact(_run_id(sent), str(path), event["under"])
-    return sent
-
-
-def _register(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    import mlflow.onnx
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    run_id, bundle = _run_id(sent), run.folder / event["bundle"]
-    client.log_artifacts(run_id, str(bundle), "bundle")
-    with np.load(bundle / "golden.npz") as golden:
-        example = golden["pixels"][:1, None].astype(np.float32) / np.float32(255)
-    float32 = np.dtype(np.float32)
-    signature = ModelSignature(
-        Schema([TensorSpec(float32, (-1, 1, 28, 28), "image")]), Schema([TensorSpec(float32, (-1, 10), "prob")])
-    )
-    with mlflow.start_run(run_id):
-        info = mlflow.onnx.log_model(
-            onnx.load(bundle / "model.onnx"),
-            name="model",
-            registered_model_name=NAME,
-            signature=signature,
-            input_example={"image": example},
-            pip_requirements=["onnxruntime", "numpy"],  # given, since finding them out starts another process
-            save_as_external_data=False,
-        )
-    version = str(info.registered_model_version)
-    for name, value in event["tags"].items():
-        client.set_model_version_tag(NAME, version, name, value)
-    client.set_registered_model_alias(NAME, CHALLENGER, version)
-    return Sent(sent.events, run_id, version)
-
-
-def _alias(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    version = sent.model_version
-    if version is None:  # registered on another machine
-        versions = client.search_model_versions(f"name = '{NAME}' and run_id = '{_run_id(sent)}'")
-        version = max((str(known.version) for known in versions), key=int)
-    client.set_registered_model_alias(NAME, event["alias"], version)
-    return Sent(sent.events, sent.run_id, version)
-
-
-def _finish(client: "MlflowClient", run: Run, sent: Sent, event: Mapping[str, Any]) -> Sent:
-    client.set_terminated(_run_id(sent), event["status"], event["time"])
-    return sent
-
-
-_SEND: Final[Mapping[str, Callable[..., Sent]]] = {
-    "start": _start,
-    "metrics": _metrics,
-    "dataset": _dataset,
-    "artifact": _artifact,
-    "register": _register,
-    "alias": _alias,
-    "finish": _finish,
-}
-
-
-def _run_id(sent: Sent) -> str:
-    if sent.run_id is None:
-        raise Unreachable("the run was never started there")
-    return sent.run_id
 
 
 def sync(runs: Sequence[Run]) -> None:
@@ -326,6 +299,7 @@ def sync(runs: Sequence[Run]) -> None:
 
 
 def main() -> None:
+    """Sends what waits."""
     sync(waiting())
 
 

@@ -41,6 +41,8 @@ class AugmentParams(BaseModel):
 
 
 class TrainParams(stage.Params, section="train"):
+    """How the network is built, trained and calibrated."""
+
     images_seen: int = Field(ge=1_000, le=100_000_000)
     report_every: int = Field(ge=1_000)
     batch_size: int = Field(ge=8, le=8192)
@@ -74,7 +76,7 @@ def tensor(pixels: Pixels) -> Tensor:
 def logits(network: nn.Module, images: Tensor) -> NDArray[np.float32]:
     """n x 1 x 28 x 28 -> n x 10, in evaluation mode, in batches that fit anywhere."""
     network.eval()
-    found: NDArray[np.float32] = torch.cat([network(batch) for batch in images.split(1024)]).cpu().numpy()
+    found: NDArray[np.float32] = torch.cat([network(batch) for batch in torch.split(images, 1024)]).cpu().numpy()
     network.train()
     return found
 
@@ -110,7 +112,7 @@ def train(network: nn.Module, prepared: Prepared, params: TrainParams, on: torch
         found = network(distorted(images[batch], by, generator))
         loss = functional.cross_entropy(found, labels[batch], label_smoothing=params.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         losses.append(loss.detach())
@@ -166,7 +168,7 @@ def main() -> None:
     prepared = Prepared.load(paths.PREPARED)
     torch.manual_seed(params.seed)
     torch.use_deterministic_algorithms(on.type == "cpu")  # CUDA has no deterministic form of all that is used
-    network = CNN(params.width).to(on)
+    network = CNN(params.width).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
     reports: list[Epoch] = []
     bar = tqdm(total=params.images_seen, desc=f"train on {on}", unit="image", unit_scale=True)
     with start(prepared) as run, bar:

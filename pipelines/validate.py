@@ -9,13 +9,15 @@ from pydantic import Field
 
 from model.labels import CLASSES
 from pipelines import paths, stage
-from pipelines.ingest import Source
+from pipelines.source import Source
 from pipelines.stage import StageError
 
 ROWS_SAID: Final = 10  # rows a message names; the report has them all
 
 
 class ValidateParams(stage.Params, section="validate"):
+    """What is still acceptable."""
+
     min_side: int = Field(ge=2, le=4096, description="pixels")
     max_side: int = Field(ge=2, le=4096, description="pixels")
     min_per_class: int = Field(ge=2, description="images")
@@ -33,7 +35,7 @@ class Finding:
 
 
 def findings(source: Source, params: ValidateParams) -> list[Finding]:
-    """What is wrong with `source`; nothing, when it may be used. Shape and dtype come first, since the rest needs them."""
+    """What is wrong with `source`: nothing, when it may be used. Shape and dtype come first, the rest needs them."""
     return _form(source, params) or _content(source, params)
 
 

@@ -37,4 +37,3 @@ class CNN(nn.Module):
 
 def parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
-

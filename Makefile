@@ -1,0 +1,74 @@
+# `make help` lists the targets. People, git hooks and CI all use these.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format ui sync samples constraints install install-dev clean
+
+PYTHON ?= python3
+PORT ?= 8000
+# Where torch comes from. Empty: pip's own index (on Linux that is the CUDA build, gigabytes). cpu, cu130, auto …:
+# the PyTorch index of that name, found by uv. See README, "Without a GPU".
+TORCH_BACKEND ?=
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: install ## Set up, run the pipeline, serve it, ask it about samples/
+	dvc repro
+	python scripts/demo.py
+
+serve: install ## Serve the champion on $PORT (8000)
+	@test -d out/champion || dvc repro
+	NEOCOG_PORT=$(PORT) exec python -m service
+
+test: install-dev ## Run every test, the pipeline and the service included
+	rm -f .coverage .coverage.*
+	coverage run -m pytest
+	coverage combine -q
+	coverage report
+
+lint: install-dev ## Check style, types and the direction of imports
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+format: install-dev ## Put the code in the one style
+	ruff check --fix
+	ruff format
+
+ui: install ## Open the MLflow UI on port 5000
+	mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port 5000
+
+sync: install ## Send MLflow the runs it missed while it was down
+	python -m pipelines.tracking
+
+samples: install ## Draw samples/ again
+	python scripts/draw_samples.py
+
+install: $(VENV)/.train ## Set up .venv to train and serve
+install-dev: $(VENV)/.dev ## Set up .venv to develop, too
+
+$(VENV)/.train: pyproject.toml constraints.txt
+	$(PYTHON) scripts/check_python.py
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_BACKEND),)
+	pip install -c constraints.txt uv
+	uv pip install -c constraints.txt --torch-backend=$(TORCH_BACKEND) torch
+endif
+	pip install -c constraints.txt -e '.[serve,train]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	pip install -c constraints.txt -e '.[serve,train,dev]'
+	@touch $@
+
+constraints: ## Resolve every dependency anew and pin it in constraints.txt
+	scripts/pin.sh
+
+clean: ## Remove what the project makes: .venv, data, models, runs
+	rm -rf $(VENV) data out runs mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info

@@ -1,0 +1,21 @@
+"""`python -m service`: serves on NEOCOG_HOST and NEOCOG_PORT until it is told to stop."""
+
+import sys
+
+import uvicorn
+
+from service.app import create_app
+from service.settings import Settings, SettingsError
+
+
+def main() -> None:
+    """Exits with one line when a setting is wrong, and with uvicorn's code 3 when the bundle is."""
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        sys.exit(f"neocog: {error}")
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="info", access_log=False)
+
+
+if __name__ == "__main__":
+    main()
