@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+KNOTS: Final = 5  # each way, of the smooth displacement
 
 
 @dataclass(frozen=True)
@@ -21,36 +25,58 @@ class Distortion:
 
 
 def distorted(images: Tensor, by: Distortion, generator: torch.Generator) -> Tensor:
-    """n x 1 x 28 x 28 in 0..1, the same shape and range back. Two calls with equal generators give equal images."""
+    """n x 1 x 28 x 28 in 0..1, the same shape and range back. Two calls with equal generators give equal images.
+
+    The sampling grid is put together from rows, columns and small matrix products, and strokes are made thicker by
+    slices: `affine_grid`, `interpolate` and `max_pool2d` are made for fewer and larger images (82 -> 20 us an image on
+    2 cores, a quarter of the time of a training step).
+    """
     n, _, height, width = images.shape
+    device = images.device
 
     def uniform(most: float, *shape: int) -> Tensor:
-        return (torch.rand(n, *shape, generator=generator, device=images.device) * 2 - 1) * most
+        return (torch.rand(n, *shape, generator=generator, device=device) * 2 - 1) * most
 
-    angle, slant = uniform(math.radians(by.rotation)), uniform(by.shear)
-    across, down = 1 + uniform(by.scale), 1 + uniform(by.scale)
+    angle, slant = uniform(math.radians(by.rotation), 1, 1), uniform(by.shear, 1, 1)
+    across, down = 1 + uniform(by.scale, 1, 1), 1 + uniform(by.scale, 1, 1)
     cos, sin = angle.cos(), angle.sin()
-    move = uniform(2 * by.shift / width, 2)  # grid_sample's units: the image spans -1..1
-    affine = torch.stack(
-        [
-            torch.stack([cos * across, (slant - sin) * across, move[:, 0]], dim=1),
-            torch.stack([sin * down, (cos + slant * sin) * down, move[:, 1]], dim=1),
-        ],
-        dim=1,
-    )
-    grid = functional.affine_grid(affine, [n, 1, height, width], align_corners=False)
+    x = (torch.arange(width, device=device) * 2 + 1) / width - 1  # grid_sample's units: the image spans -1..1
+    y = ((torch.arange(height, device=device) * 2 + 1) / height - 1)[:, None]
+    moved_x = cos * across * x + (slant - sin) * across * y + uniform(2 * by.shift / width, 1, 1)
+    moved_y = sin * down * x + (cos + slant * sin) * down * y + uniform(2 * by.shift / height, 1, 1)
+    grid = torch.stack([moved_x, moved_y], dim=-1)
     if by.elastic:
-        coarse = torch.randn(n, 2, 5, 5, generator=generator, device=images.device) * (2 * by.elastic / width)
-        grid = grid + functional.interpolate(coarse, (height, width), mode="bicubic").permute(0, 2, 3, 1)
+        knots = torch.randn(n, 2, KNOTS, KNOTS, generator=generator, device=device) * (2 * by.elastic / width)
+        smooth_y, smooth_x = _smoothing(height).to(device), _smoothing(width).to(device)
+        grid += (smooth_y @ knots @ smooth_x.T).permute(0, 2, 3, 1)
     images = functional.grid_sample(images, grid, align_corners=False)
     return _restroked(images, by.stroke, generator) if by.stroke else images
 
 
+@cache
+def _smoothing(side: int) -> Tensor:
+    """`side` x `KNOTS`: from values at equally spaced knots to a smooth curve through them."""
+    identity = torch.eye(KNOTS)[None]  # interpolating the identity gives the weights of each knot
+    return functional.interpolate(identity.mT[None], (side, KNOTS), mode="bicubic")[0, 0]
+
+
 def _restroked(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A `share` of the images with strokes about a pixel thicker or thinner: half a grey dilation or erosion."""
-    draw = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    amount = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    thicker = functional.max_pool2d(images, 3, stride=1, padding=1)
-    thinner = -functional.max_pool2d(-images, 3, stride=1, padding=1)
-    target = torch.where(draw < share / 2, thicker, torch.where(draw < share, thinner, images))
-    return torch.lerp(images, target, amount * 0.8).clamp(0, 1)
+    """A `share` of the images with strokes up to a pixel thicker or thinner: part of a grey dilation or erosion."""
+    chosen = torch.rand(len(images), generator=generator, device=images.device) < share
+    amount = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) * 1.6 - 0.8
+    some, by = images[chosen], amount[chosen]
+    sign = torch.where(by > 0, 1.0, -1.0)  # eroding is dilating the negative
+    images[chosen] = torch.lerp(some, sign * _dilated(sign * some), by.abs())
+    return images
+
+
+def _dilated(images: Tensor) -> Tensor:
+    """The brightest of each pixel's 3x3 neighbourhood: along columns first, then along rows."""
+    for axis in (-2, -1):
+        size = images.shape[axis]
+        wider = images.clone()
+        for ours, theirs in ((1, 0), (0, 1)):
+            part = wider.narrow(axis, ours, size - 1)
+            torch.maximum(part, images.narrow(axis, theirs, size - 1), out=part)
+        images = wider
+    return images

@@ -31,7 +31,8 @@ def canonical(image: Image.Image | Pixels) -> Pixels:
     difference 0.1 of 255 levels).
     """
     ink = _ink(image if isinstance(image, np.ndarray) else grey(image))
-    return _centred(_full_contrast(_fitted(_cropped(ink))))
+    # Contrast is stretched twice: pale ink before it is resized, since it has few levels to lose, and thin strokes after.
+    return _centred(_full_contrast(_fitted(_full_contrast(_cropped(ink)))))
 
 
 def grey(image: Image.Image) -> Pixels:
@@ -53,8 +54,10 @@ def grey(image: Image.Image) -> Pixels:
     share = float(visible.mean())
     if share == 0:
         raise NoInk("the image is wholly transparent")
-    seen = float((level * visible).mean()) / share
-    paper = seen if share > 0.5 else (0.0 if seen >= 128 else 255.0)
+    if share > 0.5:
+        paper = float(np.median(level[visible > 0.5]))
+    else:
+        paper = 0.0 if float((level * visible).mean()) / share >= 128 else 255.0
     return np.rint(level * visible + paper * (1 - visible)).astype(np.uint8)
 
 
@@ -93,7 +96,7 @@ def _fitted(ink: Pixels) -> Pixels:
         return ink
     scale = LONG_SIDE / longest
     if longest < LONG_SIDE - 1:
-        scale = LONG_SIDE / (longest + 1)
+        scale = min(LONG_SIDE / (longest + 1), SIDE / (longest + 2))
         ink = np.pad(ink, 1)
         height, width = ink.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -101,7 +104,7 @@ def _fitted(ink: Pixels) -> Pixels:
 
 
 def _full_contrast(ink: Pixels) -> Pixels:
-    """Thin strokes turn faint when shrunk and pale ink is pale: both are brought back to 255."""
+    """The brightest pixel made 255."""
     peak = int(ink.max())
     return ink if peak == 255 else np.rint(ink * np.float32(255 / peak)).astype(np.uint8)
 

@@ -48,7 +48,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise NotAnImage(f"not an image in a format read here: {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(str(error)) from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's plugins raise all three on a bad header
         raise BrokenImage(f"the image's header is broken: {error}") from None

@@ -73,13 +73,11 @@ class Predictor:
             raise BundleError(f"{folder}: canonical no longer gives the golden images the pixels they had at export")
         difference = float(np.abs(self.probabilities(pixels) - golden.prob).max())
         if not difference <= TOLERANCE:
-            raise BundleError(
-                f"{folder}: the golden answers differ by {difference:.2g}, allowed is {TOLERANCE:.0e}"
-            )
+            raise BundleError(f"{folder}: the golden answers differ by {difference:.2g}, allowed is {TOLERANCE:.0e}")
 
 
 def _session(model: Path) -> ort.InferenceSession:
-    """One thread that doesn't spin: at this size a second thread costs more than it brings, and a pod counts its CPU."""
+    """One thread that doesn't spin: at this size a second one costs more than it brings, and a pod counts its CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

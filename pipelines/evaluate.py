@@ -1,12 +1,10 @@
 """Judges the trained network on the frozen test split, beside what scikit-learn makes of the same split."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
@@ -18,10 +16,10 @@ from model.calibration import expected_calibration_error
 from model.canonical import Pixels
 from model.labels import CLASSES, LABELS
 from model.networks.baselines import baselines
-from model.networks.cnn import CNN, parameters
+from model.networks.cnn import parameters
 from pipelines import paths, stage, tracking
 from pipelines.prepare import Prepared, Split
-from pipelines.train import logits, tensor
+from pipelines.train import logits, tensor, trained
 
 
 class EvaluateParams(stage.Params, section="evaluate"):
@@ -30,15 +28,6 @@ class EvaluateParams(stage.Params, section="evaluate"):
     baseline_images: int = Field(ge=100)
     calibration_bins: int = Field(ge=2, le=100)
     seed: int = Field(ge=0)
-
-
-def trained() -> tuple[CNN, dict[str, float]]:
-    """The network that `train` wrote, on the CPU, and its calibration."""
-    saved = torch.load(paths.WEIGHTS, weights_only=True)
-    network = CNN(saved["width"])
-    network.load_state_dict(saved["weights"])
-    calibration: dict[str, float] = json.loads(paths.CALIBRATION.read_text())
-    return network, calibration
 
 
 def judge(
@@ -124,17 +113,6 @@ def _errors(images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np
     return figure
 
 
-def headline(metrics: Mapping[str, object]) -> dict[str, float]:
-    """The numbers that go to MLflow and the manifest: metrics.json's, flat."""
-    flat: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{below}": number for below, number in headline(value).items()}
-        elif isinstance(value, int | float):
-            flat[name] = float(value)
-    return flat
-
-
 def main() -> None:
     params = EvaluateParams.load()
     prepared = Prepared.load(paths.PREPARED)
@@ -154,7 +132,7 @@ def main() -> None:
         np.savez(half, labels=labels, probabilities=probabilities, **said)  # type: ignore[arg-type]
     draw(paths.PLOTS, images, labels, probabilities, metrics)
     run = tracking.Run.resume()
-    run.metrics({f"test.{name}": value for name, value in headline(metrics).items()})
+    run.metrics({f"test.{name}": value for name, value in stage.flat(metrics).items()})
     run.artifact(paths.METRICS)
     run.artifact(paths.PLOTS)
     beside = ", ".join(f"{name} {accuracy_score(labels, digits):.2%}" for name, digits in said.items())

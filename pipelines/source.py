@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class Source:
     def load(cls, path: Path) -> "Source":
         """Raises `StageError` when the file is no such archive; `validate` judges what is in it."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls(file["images"], file["labels"], file["is_test"], json.loads(file["provenance"].tobytes()))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise StageError(f"{path} is not what ingest writes: {error}") from None

@@ -1,6 +1,7 @@
 """Trains the network on the training split, and calibrates it on the validation split."""
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -145,21 +146,19 @@ def start(prepared: Prepared) -> tracking.Run:
         "data.sha256": provenance.data_hash(),
         "params.sha256": provenance.params_hash(),
     }
-    run = tracking.Run.start(tags, flattened(yaml.safe_load(paths.PARAMS.read_text())))
+    run = tracking.Run.start(tags, stage.flat(yaml.safe_load(paths.PARAMS.read_text())))
     counts = {which.name.lower(): int((prepared.splits == which).sum()) for which in Split}
     run.dataset(paths.PREPARED.stem, str(paths.PREPARED), tags["data.sha256"][:36], {"rows": counts, "shape": [28, 28]})
     return run
 
 
-def flattened(values: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """{"train": {"seed": 0}} -> {"train.seed": 0}"""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+def trained() -> tuple[CNN, dict[str, float]]:
+    """The network that `train` wrote, on the CPU, and its calibration."""
+    saved = torch.load(paths.WEIGHTS, weights_only=True)
+    network = CNN(saved["width"])
+    network.load_state_dict(saved["weights"])
+    calibration: dict[str, float] = json.loads(paths.CALIBRATION.read_text())
+    return network, calibration
 
 
 def main() -> None:

@@ -69,8 +69,8 @@ def _content(source: Source, params: ValidateParams) -> list[Finding]:
     for digit in np.flatnonzero(counts < params.min_per_class):
         few = f"class {digit} has {counts[digit]} images, at least {params.min_per_class} are needed"
         found.append(Finding("classes", few, []))
-    flat = images.reshape(len(images), -1)
-    if len(flat):
+    if len(images):
+        flat = images.reshape(len(images), -1)
         contrast = flat.max(axis=1).astype(int) - flat.min(axis=1)
         blank = np.flatnonzero(contrast < params.min_contrast)
         if len(blank):
@@ -98,8 +98,9 @@ def _rows(check: str, rows: NDArray[np.integer], what: str) -> Finding:
 
 
 def main() -> None:
+    params = ValidateParams.load()
     source = Source.load(paths.RAW)
-    found = findings(source, ValidateParams.load())
+    found = findings(source, params)
     report = {
         "images": len(source.images),
         "shape": list(source.images.shape[1:]),

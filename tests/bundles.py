@@ -1,0 +1,74 @@
+"""A real bundle in milliseconds: a linear model over drawn digits, without torch and without training."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from model import bundle, canonical
+from model.labels import LABELS
+from model.synthetic import draw
+
+DIGITS = np.stack(
+    [canonical.canonical(np.rint(draw(d, size=60, pen=0.1, canvas=(90, 90)) * 255).astype(np.uint8)) for d in range(10)]
+)
+
+
+def linear_model(sharpness: float = 20.0) -> bytes:
+    """An ONNX file that reads an image as the drawn digit it is most alike."""
+    templates = DIGITS.reshape(10, -1).astype(np.float32)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("LpNormalization", ["flat"], ["unit"], axis=1, p=2),
+            helper.make_node("MatMul", ["unit", "templates"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["prob"], axis=1),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("prob", TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(np.ascontiguousarray(templates.T) * np.float32(sharpness), "templates")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def make_bundle(folder: Path, **changes: object) -> bundle.Manifest:
+    """Writes a bundle whose golden answers are its own, with `changes` to its identity."""
+    import onnxruntime as ort
+
+    model = linear_model()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    prob = session.run(["prob"], {"image": DIGITS[:, None].astype(np.float32) / np.float32(255)})[0]
+    identity: dict[str, object] = {
+        "name": "neocog",
+        "created": "2026-01-01T00:00:00+00:00",
+        "canonical_version": canonical.VERSION,
+        "git_revision": None,
+        "git_dirty": None,
+        "run": "a-run",
+        "mlflow_run_id": None,
+        "temperature": 1.0,
+        "abstain_below": 0.5,
+    }
+    return bundle.write(
+        folder,
+        model=model,
+        golden=bundle.Golden(encoded=[png(d) for d in DIGITS], pixels=DIGITS, prob=prob),
+        reference={"digits": np.full(10, 0.1)},
+        hashes={"data": "d" * 64, "params": "p" * 64},
+        identity=identity | changes,
+        metrics={"accuracy": 1.0},
+        labels=LABELS,
+    )

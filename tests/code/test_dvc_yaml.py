@@ -1,0 +1,54 @@
+"""dvc.yaml says what is so."""
+
+import grimp
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+
+FILE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+STAGES = FILE["stages"]
+LOCK = yaml.safe_load((REPOSITORY / "dvc.lock").read_text())
+GRAPH = grimp.build_graph("model", "pipelines", "service")
+
+
+def code_of(module):
+    """The files of `module` and of all it imports; packages that only hold a docstring are left out."""
+    modules = {module} | GRAPH.find_upstream_modules(module)
+    files = {name.replace(".", "/") for name in modules}
+    return {f"{file}.py" for file in files if (REPOSITORY / f"{file}.py").exists()}
+
+
+def outs_of(stage):
+    listed = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+    return {next(iter(out)) if isinstance(out, dict) else out for out in listed}
+
+
+def test_the_stages_are_those_of_the_design():
+    assert list(STAGES) == ["ingest", "validate", "prepare", "train", "evaluate", "export", "promote"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_one_word_everywhere(name):
+    assert STAGES[name]["cmd"] == f"python -m pipelines.{name}"
+    assert STAGES[name]["params"] == ["data" if name == "ingest" else name]
+    assert (REPOSITORY / "pipelines" / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_all_the_code_it_imports_and_on_no_other(name):
+    assert {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")} == code_of(f"pipelines.{name}")
+
+
+def test_every_file_a_stage_needs_is_made_by_one_before_it():
+    made = set()
+    for name, stage in STAGES.items():
+        assert {dep for dep in stage["deps"] if not dep.endswith(".py")} <= made, name
+        made |= outs_of(stage)
+
+
+def test_the_lock_is_of_this_pipeline():
+    assert set(LOCK["stages"]) == set(STAGES)
+    for name, stage in STAGES.items():
+        assert {dep["path"] for dep in LOCK["stages"][name]["deps"]} == set(stage["deps"]), f"{name}: run dvc repro"
+        assert {out["path"] for out in LOCK["stages"][name]["outs"]} == outs_of(stage), f"{name}: run dvc repro"

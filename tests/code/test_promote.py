@@ -1,0 +1,100 @@
+"""The gate can say no."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from pipelines.promote import PromoteParams, gate, mcnemar, report
+from tests.conftest import REPOSITORY
+
+LABELS = np.repeat(np.arange(10), 40).astype(np.uint8)
+PARAMS = PromoteParams.load(REPOSITORY / "params.yaml")
+
+
+def wrong(*rows):
+    """What a classifier says that reads `rows` wrongly and all others rightly."""
+    said = LABELS.copy()
+    said[list(rows)] = (said[list(rows)] + 1) % 10
+    return said
+
+
+def spread(count, start=0):
+    """`count` rows, spread over the classes."""
+    return [(start + i * 41) % 400 for i in range(count)]
+
+
+WEAK, STRONG = wrong(*spread(20)), wrong(*spread(8))
+
+
+def refused(challenger, champion=None, *, weak=WEAK, strong=STRONG, size=230_000, shared=0, params=PARAMS):
+    rivals = {"logistic_regression": weak, "rbf_svm": strong}
+    checks = list(gate(LABELS, challenger, rivals, champion, size, shared, params))
+    return [check.name for check in checks if not check.passed]
+
+
+def test_a_good_first_model_passes():
+    assert refused(wrong(*spread(5))) == []
+
+
+def test_a_model_as_good_as_the_champion_passes():
+    assert refused(wrong(*spread(5)), champion=wrong(*spread(5, start=7))) == []
+
+
+def test_a_clearly_bad_model_is_refused_on_every_count():
+    guess = np.random.default_rng(0).integers(0, 10, 400).astype(np.uint8)
+    assert refused(guess, champion=wrong(*spread(5))) == [
+        "accuracy", *(f"accuracy on {digit}" for digit in range(10)),
+        "beats logistic regression", "not worse than the RBF SVM", "not worse than the champion",
+    ]  # fmt: skip
+
+
+def test_one_bad_class_is_enough():
+    assert refused(wrong(*range(280, 285))) == ["accuracy on 7"]
+
+
+def test_a_class_that_is_missing_cannot_pass():
+    rows = LABELS != 4
+    rivals = {"logistic_regression": WEAK[rows], "rbf_svm": STRONG[rows]}
+    checks = list(gate(LABELS[rows], LABELS[rows], rivals, None, 1, 0, PARAMS))
+    assert [check.name for check in checks if not check.passed] == ["accuracy on 4"]
+
+
+def test_no_better_than_logistic_regression_is_not_enough():
+    assert refused(wrong(*spread(8)), weak=wrong(*spread(8, start=3))) == ["beats logistic regression"]
+
+
+def test_significantly_worse_than_the_champion_is_refused():
+    assert refused(wrong(*spread(10)), champion=LABELS, strong=wrong(*spread(9))) == ["not worse than the champion"]
+
+
+def test_worse_by_chance_is_not():
+    assert refused(wrong(*spread(4)), champion=LABELS) == []
+
+
+def test_too_large_a_model_is_refused():
+    assert refused(wrong(*spread(5)), size=PARAMS.max_model_bytes + 1) == ["size"]
+
+
+def test_a_leak_is_refused():
+    assert refused(wrong(*spread(5)), shared=1) == ["no leak"]
+
+
+def test_perfection_is_distrusted_where_there_is_enough_to_judge():
+    assert refused(LABELS) == []
+    assert refused(LABELS, params=PARAMS.model_copy(update={"suspicious_from": 400})) == ["not too good"]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0, 0), (5, 5), (9, 1), (1, 9), (6, 0)])
+def test_mcnemar_is_the_exact_test_of_the_images_that_tell_the_two_apart(ours, theirs):
+    challenger, rival = wrong(0, 1, *range(10, 10 + ours)), wrong(0, 1, *range(100, 100 + theirs))
+    found = mcnemar(LABELS, challenger, rival)
+    assert (found.only_challenger_wrong, found.only_rival_wrong) == (ours, theirs)
+    expected = binomtest(ours, ours + theirs, alternative="greater").pvalue if ours + theirs else 1
+    assert found.p_worse == pytest.approx(expected)
+
+
+def test_the_report_says_the_decision_first():
+    rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
+    text = report(list(gate(LABELS, wrong(*range(280, 285)), rivals, None, 1, 0, PARAMS)), "abc", None)
+    assert text.startswith("# Refused: model abc\n\nChampion until now: none, so floors and baselines alone decided.")
+    assert "| ✗ | accuracy on 7 | 87.50% of 40 | at least 90.00% |" in text

@@ -1,0 +1,28 @@
+"""What every test may use: the repository, a working folder of its own, and the data beside it that only we have."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the project's params.yaml, made the current one: a stage finds and leaves its files there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    return tmp_path
+
+
+@pytest.fixture
+def shared_mnist() -> Path:
+    """The folder with MNIST's real files, which lies beside the project where it is developed, not in it."""
+    folder = SHARED / "data" / "mnist"
+    if not folder.is_dir():
+        if os.environ.get("CI_HAS_SHARED"):
+            pytest.fail(f"{folder} is missing, and CI says it is there")
+        pytest.skip(f"needs MNIST's files in {folder}")
+    return folder

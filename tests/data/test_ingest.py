@@ -1,0 +1,172 @@
+"""Digits from scikit-learn, or MNIST: verified, kept, and never half there."""
+
+import gzip
+import http.server
+import shutil
+import threading
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pytest
+
+from pipelines import ingest
+from pipelines.source import Source
+from pipelines.stage import StageError
+
+
+def test_scikit_learns_digits_come_whole():
+    source = ingest.digits()
+    assert source.images.shape == (1797, 8, 8)
+    assert source.images.dtype == np.uint8
+    assert source.images.max() == 255
+    assert np.bincount(source.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert not source.is_test.any()
+
+
+def test_a_source_is_loaded_as_it_was_saved(tmp_path):
+    source = ingest.digits()
+    source.save(tmp_path / "raw.npz")
+    source.save(tmp_path / "again.npz")
+    loaded = Source.load(tmp_path / "raw.npz")
+    assert np.array_equal(loaded.images, source.images)
+    assert np.array_equal(loaded.labels, source.labels)
+    assert loaded.provenance == source.provenance
+    assert (tmp_path / "raw.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
+def test_what_is_no_source_is_refused(tmp_path, content):
+    (tmp_path / "raw.npz").write_bytes(content)
+    with pytest.raises(StageError, match="is not what ingest writes"):
+        Source.load(tmp_path / "raw.npz")
+
+
+def test_mnist_is_read_from_its_files(shared_mnist):
+    ingest.check(shared_mnist)
+    source = ingest.mnist(shared_mnist)
+    assert source.images.shape == (70_000, 28, 28)
+    assert source.is_test.sum() == 10_000
+    assert source.is_test[60_000:].all()
+    assert source.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert source.labels[60_000:60_010].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+def test_a_missing_file_of_mnist_is_named(tmp_path):
+    with pytest.raises(StageError, match=r"data\.mnist_dir: .*train-images-idx3-ubyte\.gz is missing; needed are"):
+        ingest.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no whole gzip file|is not an IDX file"),
+        (b"\x1f\x8b broken", "is no whole gzip file"),
+        (gzip.compress(b"\0\0\x08\x01" + (9).to_bytes(4, "big") + b"abc"), "3 bytes for shape .9."),
+        (gzip.compress(b"\0\0\x0d\x01" + (1).to_bytes(4, "big") + b"abcd"), "is not an IDX file of unsigned bytes"),
+    ],
+)
+def test_a_broken_idx_file_is_refused(tmp_path, content, said):
+    (tmp_path / "x.gz").write_bytes(content)
+    with pytest.raises(StageError, match=said):
+        ingest.idx(tmp_path / "x.gz")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; the server notes what was asked for."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        super().do_GET()
+
+
+@contextmanager
+def mirror(folder, handler=Quiet):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
+        server.asked = []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", server.asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """Four small files in place of MNIST's, with their own hashes: a mirror of kilobytes."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name in ingest.SHA256:
+        (folder / name).write_bytes(gzip.compress(name.encode() * 1000, mtime=0))
+    monkeypatch.setattr(ingest, "SHA256", {name: ingest._sha256(folder / name) for name in ingest.SHA256})
+    return folder
+
+
+def test_what_is_missing_is_downloaded_and_what_is_there_kept(tmp_path, small_mnist):
+    there, *missing = ingest.SHA256
+    (tmp_path / "data").mkdir()
+    shutil.copy(small_mnist / there, tmp_path / "data")
+    with mirror(small_mnist) as (url, asked):
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    assert asked == [f"/{name}" for name in missing]
+    ingest.check(tmp_path / "data")
+
+
+def test_a_truncated_file_is_downloaded_again(tmp_path, small_mnist):
+    name = next(iter(ingest.SHA256))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_bytes((small_mnist / name).read_bytes()[:-1])
+    with mirror(small_mnist) as (url, _):
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    ingest.check(tmp_path / "data")
+
+
+def test_the_second_mirror_helps_where_the_first_fails(tmp_path, small_mnist):
+    (tmp_path / "empty").mkdir()
+    with mirror(tmp_path / "empty") as (bad, asked), mirror(small_mnist) as (good, _):
+        ingest.fetch(tmp_path / "data", [bad, good], pause=0)
+    assert len(asked) == 4
+    ingest.check(tmp_path / "data")
+
+
+def test_a_wrong_file_is_refused_with_both_hashes_and_nothing_stays(tmp_path, small_mnist):
+    name = next(iter(ingest.SHA256))
+    (small_mnist / name).write_bytes(b"another file")
+    with mirror(small_mnist) as (url, asked), pytest.raises(StageError) as refusal:
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    assert f"{name} could not be downloaded ({url} sent a file with SHA-256 " in str(refusal.value)
+    assert "MNIST's has" in str(refusal.value)
+    assert len(asked) == ingest.TRIES
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_connection_that_breaks_off_leaves_nothing(tmp_path, small_mnist):
+    class Breaking(Quiet):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(b"the beginning")
+            self.close_connection = True
+
+    with (
+        mirror(small_mnist, Breaking) as (url, _),
+        pytest.raises(StageError, match=r"broke off after 13 of 100,000 bytes"),
+    ):
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_without_a_network_one_line_says_what_to_do(tmp_path, small_mnist):
+    with mirror(small_mnist) as (url, _):
+        pass  # closed again: nothing listens there now
+    with pytest.raises(StageError) as refusal:
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    assert "Connection refused" in str(refusal.value)
+    assert "without a network use data.source: digits" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
