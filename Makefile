@@ -27,7 +27,7 @@ serve: install ## Serve the champion on $PORT (8000)
 
 test: install-dev ## Run every test, the pipeline and the service included
 	rm -f .coverage .coverage.*
-	coverage run -m pytest
+	coverage run -m pytest -n 2 --dist loadfile
 	coverage combine -q
 	coverage report
 

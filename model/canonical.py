@@ -31,7 +31,7 @@ def canonical(image: Image.Image | Pixels) -> Pixels:
     difference 0.1 of 255 levels).
     """
     ink = _ink(image if isinstance(image, np.ndarray) else grey(image))
-    # Contrast is stretched twice: pale ink before it is resized, since it has few levels to lose, and thin strokes after.
+    # Contrast is stretched twice: before resizing for pale ink, which has few levels to lose, and after it for thin.
     return _centred(_full_contrast(_fitted(_full_contrast(_cropped(ink)))))
 
 

@@ -6,6 +6,7 @@ not answer, they are only recorded, one warning says so, and `make sync` sends t
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -37,11 +38,14 @@ CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
 RUN_TAG: Final = "neocog.run"
 
-# A server that is down has to be noticed within seconds; MLflow's own defaults try for several minutes.
-PATIENCE: Final = {
+# MLflow's settings, unless the environment has its own. A server that is down has to be noticed within seconds, where
+# MLflow would try for minutes; and its notes would tear the progress bars.
+SETTINGS: Final = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -274,9 +278,9 @@ def waiting() -> list[Run]:
 @contextmanager
 def _reaching() -> Iterator[mlflow.MlflowClient]:
     """A client of the tracking server; what fails because of the server is raised as `Unreachable`."""
-    for name, value in PATIENCE.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # four small files
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
         mlflow.set_tracking_uri(uri())
         yield mlflow.MlflowClient()

@@ -11,7 +11,7 @@ SHARED = REPOSITORY.parent / "shared"
 
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the project's params.yaml, made the current one: a stage finds and leaves its files there."""
+    """An empty folder with the project's params.yaml, made the current one: stages read and write their files there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     return tmp_path

@@ -44,7 +44,7 @@ def forged(folder, monkeypatch, **changes):
 
 def test_other_golden_answers_are_refused(tmp_path, monkeypatch):
     forged(tmp_path / "bundle", monkeypatch, prob=np.full((10, 10), 0.1, np.float32))
-    with pytest.raises(BundleError, match="the golden answers differ by 0.*, allowed is 1e-04"):
+    with pytest.raises(BundleError, match=r"the golden answers differ by 0.*, allowed is 1e-04"):
         Predictor.load(tmp_path / "bundle")
 
 

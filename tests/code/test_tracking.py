@@ -1,0 +1,277 @@
+"""Tracking against a real MLflow server: there, down, killed in the middle, and back again."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from model import bundle
+from pipelines import ingest, paths, tracking
+from pipelines.prepare import PrepareParams, prepare, split
+from pipelines.stage import StageError
+from pipelines.tracking import Run, Unreachable
+from tests.bundles import make_bundle
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+class Server:
+    """`mlflow server` on a port that stays its own, so that it can be killed and come back with its data."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = taken.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        command = f"""mlflow server --host 127.0.0.1 --port {self.port} --workers 1
+            --backend-store-uri sqlite:///{self.folder}/server.db --artifacts-destination {self.folder}/artifacts"""
+        log = (self.folder / "server.log").open("a")
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "MLFLOW"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *command.split()], env=env, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.1)
+            else:
+                return
+        pytest.fail("mlflow server did not start: " + (self.folder / "server.log").read_text())
+
+    def kill(self):
+        """As a crash does it: at once, children too."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("mlflow"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(shared_server, monkeypatch):
+    """A running server, with an experiment and a registered model of the test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shared_server.uri)
+    monkeypatch.setattr(tracking, "NAME", f"neocog-{uuid.uuid4().hex[:8]}")
+    if shared_server.process is None:
+        shared_server.start()
+    return shared_server
+
+
+@pytest.fixture
+def no_server(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        yield  # bound but not listening: connections are refused
+
+
+def record(run, folder, after_metrics=lambda: None):
+    """What a pipeline records, in its order."""
+    run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
+    for step in (1, 2, 3):
+        run.metrics({"loss": 1 / step}, step=step)
+    after_metrics()
+    run.metrics({"test.accuracy": 0.99})
+    (folder / "report.txt").write_text("fine")
+    run.artifact(folder / "report.txt")
+    make_bundle(folder / "bundle")
+    run.register(folder / "bundle", {"sha256": "abc"})
+    run.crown()
+
+
+def start():
+    return Run.start({"git.revision": "1234", "git.dirty": "false"}, {"train.seed": 0, "train.device": "auto"})
+
+
+def assert_whole(run, uri):
+    """MLflow has all that `record` recorded, once."""
+    client = MlflowClient(uri)
+    found = client.get_run(run.sent.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"train.seed": "0", "train.device": "auto"}
+    assert found.data.metrics == {"loss": 1 / 3, "test.accuracy": 0.99}
+    assert found.data.tags["git.revision"] == "1234"
+    assert found.data.tags[tracking.RUN_TAG] == run.key
+    assert [(m.step, m.value) for m in client.get_metric_history(run.sent.run_id, "loss")] == [
+        (1, 1),
+        (2, 0.5),
+        (3, 1 / 3),
+    ]
+    assert [i.dataset.name for i in found.inputs.dataset_inputs] == ["prepared"]
+    names = {file.path for file in client.list_artifacts(run.sent.run_id)}
+    assert {"report.txt", "bundle"} <= names
+    model = client.get_registered_model(tracking.NAME)
+    assert {alias: str(version) for alias, version in model.aliases.items()} == {"challenger": "1", "champion": "1"}
+    version = client.get_model_version(tracking.NAME, "1")
+    assert version.run_id == run.sent.run_id
+    assert version.tags["sha256"] == "abc"
+    assert len(client.search_runs([found.info.experiment_id])) == 1
+
+
+def test_a_run_reaches_the_server_as_it_happens(in_folder, server, capfd):
+    with start() as run:
+        record(run, in_folder)
+    assert run.pending == 0
+    assert tracking.waiting() == []
+    assert_whole(run, server.uri)
+    assert "warning" not in capfd.readouterr().err
+    found = tracking.champion(in_folder / "download")
+    assert bundle.read(found.bundle) == bundle.read(in_folder / "bundle")
+
+
+def test_without_a_server_the_default_is_a_database_beside_the_project(in_folder, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with start() as run:
+        record(run, in_folder)
+    assert (in_folder / "mlflow.db").exists()
+    assert_whole(run, tracking.EMBEDDED)
+
+
+def test_the_model_has_a_signature_and_an_example(in_folder, server):
+    import mlflow
+
+    with start() as run:
+        record(run, in_folder)
+    mlflow.set_tracking_uri(server.uri)
+    info = mlflow.models.get_model_info(f"models:/{tracking.NAME}@champion")
+    assert info.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 1, 28, 28)}
+    assert info.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 10)}
+    assert info.saved_input_example_info is not None
+
+
+def test_a_server_that_is_down_is_warned_of_once_and_gets_the_run_later(in_folder, server, capfd):
+    server.kill()
+    with start() as run:
+        record(run, in_folder)
+    assert run.identity() == {"run": run.key, "mlflow_run_id": None}
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert f"this run is recorded in runs/{run.key}, `make sync` sends it later" in warnings[0]
+
+    server.start()
+    tracking.sync(tracking.waiting())
+    assert f"sync: {run.key}: 10 events sent to {server.uri}, MLflow run {run.sent.run_id}" in capfd.readouterr().out
+    assert_whole(run, server.uri)
+
+
+def test_a_server_killed_in_the_middle_gets_the_rest_later(in_folder, server):
+    with start() as run:
+        record(run, in_folder, after_metrics=server.kill)
+    assert run.sent.events == 5
+    assert run.pending == 5
+    server.start()
+    tracking.sync(tracking.waiting())
+    assert_whole(run, server.uri)
+
+
+def test_an_answer_that_was_lost_makes_no_second_run(in_folder, server):
+    with start() as run:
+        (run.folder / "sent.json").unlink()  # the server has the run, and we died before noting it
+        record(run, in_folder)
+    assert_whole(run, server.uri)
+
+
+def test_a_later_stage_goes_on_with_the_run_also_on_another_machine(in_folder, server):
+    with start() as run:
+        pass
+    paths.OUT.mkdir()
+    paths.RUN.write_text(json.dumps(run.identity()))
+    run.folder.rename(in_folder / "the-other-machine")
+    record(Run.resume(), in_folder)
+    again = Run.resume()
+    again.crown()
+    assert_whole(again, server.uri)
+
+
+def test_a_run_that_fails_says_so(in_folder, server):
+    with pytest.raises(RuntimeError), start() as run:
+        raise RuntimeError
+    assert MlflowClient(server.uri).get_run(run.sent.run_id).info.status == "FAILED"
+
+
+def test_a_registry_without_a_champion_has_none(in_folder, server):
+    assert tracking.champion(in_folder) is None
+
+
+def test_a_registry_that_is_down_is_unreachable(in_folder, no_server):
+    with pytest.raises(Unreachable, match=r"the tracking server at http://127\.0\.0\.1:\d+ does not answer as one"):
+        tracking.champion(in_folder)
+
+
+def test_sync_while_the_server_is_down_is_one_line(in_folder, no_server):
+    with start():
+        pass
+    ran = subprocess.run([sys.executable, "-m", "pipelines.tracking"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith("tracking: the tracking server at http://127.0.0.1:")
+    assert "1 runs wait in runs/" in ran.stderr
+
+
+def test_sync_with_nothing_to_send_says_so(in_folder, no_server, capsys):
+    tracking.sync(tracking.waiting())
+    assert capsys.readouterr().out.startswith("sync: nothing waits")
+
+
+def test_sync_stops_at_the_first_failure(in_folder, no_server):
+    with start():
+        pass
+    with pytest.raises(StageError):
+        tracking.sync(tracking.waiting())
+
+
+def test_training_survives_the_death_of_the_server(in_folder, server):
+    """The real stage, as a process; the server is killed as soon as it has heard of the first epoch."""
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    values["train"] |= {"images_seen": 30_000, "report_every": 1_000, "width": 2}
+    (in_folder / "params.yaml").write_text(yaml.safe_dump(values))
+    source = ingest.digits()
+    params = PrepareParams.load()
+    prepare(source, split(source, test=params.test, validation=params.validation, seed=params.seed)).save(
+        paths.PREPARED
+    )
+    train = subprocess.Popen([sys.executable, "-m", "pipelines.train"], stderr=subprocess.PIPE, text=True)
+    client = MlflowClient(server.uri)
+    while train.poll() is None:
+        experiment = client.get_experiment_by_name("neocog")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        if runs and "loss" in runs[0].data.metrics:
+            break
+        time.sleep(0.05)
+    assert train.poll() is None, "training was over before the server could be killed"
+    server.kill()
+    _, err = train.communicate(timeout=120)
+    assert train.returncode == 0, err
+    assert err.count("warning: the tracking server at") == 1
+    [run] = tracking.waiting()
+
+    server.start()
+    tracking.sync([run])
+    epochs = client.get_metric_history(run.sent.run_id, "validation_accuracy")
+    assert [metric.step for metric in epochs] == list(range(1, len(epochs) + 1))
+    assert len(epochs) == len(paths.TRAINING.read_text().splitlines()) - 1
+    assert client.get_run(run.sent.run_id).info.status == "FINISHED"
+    assert Run.resume().identity() == {"run": run.key, "mlflow_run_id": run.sent.run_id}

@@ -1,0 +1,174 @@
+"""The whole way, on the real default data: pipeline, registry, gate, service. One story, told in order."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import httpx2
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from tests.bundles import png
+from tests.e2e.conftest import stages_run
+
+from model import bundle
+from model.predictor import Predictor
+from pipelines.ingest import digits
+from pipelines.prepare import Prepared, Split
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+STAGES = ["ingest", "validate", "prepare", "train", "evaluate", "export", "promote"]
+
+
+@pytest.fixture(scope="module")
+def cold(clone):
+    """The first `dvc repro` of a fresh clone."""
+    ran = clone.repro()
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
+
+
+@pytest.fixture(scope="module")
+def warm(clone, cold):
+    """A second one, with nothing changed."""
+    return clone.repro()
+
+
+@pytest.fixture(scope="module")
+def refused(clone, warm):
+    """A third one, with a model that has hardly been trained."""
+    before = (clone.folder / "promotions.jsonl").read_text()
+    clone.set("train", images_seen=2_000)
+    ran = clone.repro()
+    assert (clone.folder / "promotions.jsonl").read_text() == before
+    return ran
+
+
+def read(clone, name):
+    return json.loads((clone.folder / "out" / name).read_text())
+
+
+def test_every_stage_runs_once(cold):
+    assert stages_run(cold) == STAGES
+    assert "Traceback" not in cold.stdout + cold.stderr
+
+
+def test_a_second_time_nothing_runs(warm):
+    assert stages_run(warm) == []
+    assert "Data and pipelines are up to date." in warm.stdout + warm.stderr
+
+
+def test_the_first_model_is_promoted_and_bound_to_all_it_was_made_of(clone, cold):
+    [entry] = map(json.loads, (clone.folder / "promotions.jsonl").read_text().splitlines())
+    champion = bundle.read(clone.folder / "out" / "champion")
+    assert entry["model"] == champion.version
+    assert entry["previous"] is None
+    assert entry["by"]
+    assert champion.sha256["data"] == bundle.sha256(clone.folder / "data" / "prepared.npz")
+    assert champion.git_dirty is False
+    assert len(champion.git_revision) == 40
+    assert {champion.run, champion.mlflow_run_id} == set(read(clone, "run.json").values())
+
+
+def test_the_champion_reads_the_test_split_as_the_metrics_say(clone, cold):
+    images, labels = Prepared.load(clone.folder / "data" / "prepared.npz").of(Split.TEST)
+    said = Predictor.load(clone.folder / "out" / "champion").probabilities(images).argmax(axis=1)
+    metrics = read(clone, "metrics.json")
+    assert (said != labels).sum() == metrics["errors"]
+    assert metrics["accuracy"] == pytest.approx((said == labels).mean())
+    assert metrics["accuracy"] >= 0.985
+    assert metrics["accuracy"] > metrics["baselines"]["logistic_regression"]["accuracy"]
+    assert sum(row["images"] for row in metrics["per_class"].values()) == metrics["images"] == len(labels)
+
+
+def test_the_bundle_equals_torch_on_every_test_image(clone, cold):
+    export = read(clone, "export.json")
+    assert export["images"] == read(clone, "metrics.json")["images"]
+    assert export["max_difference"] <= 1e-4
+
+
+def test_the_bundle_names_no_folder_of_this_machine(clone, cold):
+    for file in (clone.folder / "out" / "bundle").iterdir():
+        assert str(clone.folder).encode() not in file.read_bytes(), file.name
+        assert b"site-packages" not in file.read_bytes(), file.name
+
+
+def test_mlflow_has_one_run_with_everything(clone, cold, monkeypatch):
+    monkeypatch.chdir(clone.folder)
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("neocog")
+    [run] = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"], max_results=1)
+    assert run.info.run_id == read(clone, "run.json")["mlflow_run_id"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["data.source"] == "digits"
+    assert {"loss", "validation_accuracy", "test.accuracy", "export.max_difference"} <= set(run.data.metrics)
+    assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) > 5
+    assert set(run.data.tags) >= {"git.revision", "git.dirty", "data.sha256", "params.sha256"}
+    assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["prepared"]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"plots", "bundle", "metrics.json", "gate.json", "gate.md", "training.csv"} <= files
+
+
+def test_a_changed_training_parameter_runs_from_train_on(refused):
+    assert stages_run(refused) == ["train", "evaluate", "export", "promote"]
+
+
+def test_a_bad_model_is_refused_and_changes_nothing(clone, refused, monkeypatch):
+    assert refused.returncode != 0
+    assert re.search(r"promote: model [0-9a-f]{12} is refused: .*accuracy", refused.stdout + refused.stderr)
+    gate = read(clone, "gate.json")
+    champion = bundle.read(clone.folder / "out" / "champion")
+    assert gate["promoted"] is False
+    assert gate["champion"] == champion.version != gate["challenger"]
+    assert (clone.folder / "out" / "gate.md").read_text().startswith(f"# Refused: model {gate['challenger']}")
+    monkeypatch.chdir(clone.folder)
+    model = MlflowClient("sqlite:///mlflow.db").get_registered_model("neocog")
+    assert {alias: str(version) for alias, version in model.aliases.items()} == {"champion": "1", "challenger": "2"}
+
+
+def test_the_same_seed_in_another_clone_gives_the_same_model(clone, refused, other_clone):
+    other_clone.set("train", images_seen=2_000)
+    ran = other_clone.repro("export")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    ours, theirs = (bundle.read(each.folder / "out" / "bundle") for each in (clone, other_clone))
+    assert ours.sha256["model"] == theirs.sha256["model"]
+    assert ours.sha256["golden.npz"] == theirs.sha256["golden.npz"]
+    assert ours.run != theirs.run
+
+
+def test_the_demo_reads_its_samples(clone, refused):
+    ran = clone.run(sys.executable, "scripts/demo.py")
+    assert ran.returncode == 0, ran.stderr
+    rows = re.findall(r"samples/\S+-(\d)\.png +(\d) +([\d.]+)% +curl -F image=@samples", ran.stdout)
+    assert len(rows) == 6
+    assert [said for _, said, _ in rows] == [drawn for drawn, _, _ in rows]
+
+
+def test_the_champion_is_served_and_reads_held_out_digits(clone, cold):
+    """A real process, a real client, pictures of the test split as they came from the source, magnified and inverted."""
+    prepared = Prepared.load(clone.folder / "data" / "prepared.npz")
+    rows = prepared.rows[prepared.splits == Split.TEST][:100]
+    source = digits()
+    env = {**os.environ, "NEOCOG_PORT": "0", "NEOCOG_BUNDLE": str(clone.folder / "out" / "champion")}
+    service = subprocess.Popen([sys.executable, "-m", "service"], env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        address = next(found[1] for line in service.stderr if (found := re.search(r"running on (http://\S+)", line)))
+        drain = threading.Thread(target=service.stderr.read)
+        drain.start()
+        right = 0
+        with httpx2.Client(base_url=address) as client:
+            for row in rows:
+                picture = png(255 - np.kron(source.images[row], np.ones((6, 6), np.uint8)))
+                answer = client.post("/predict", content=picture, headers={"Content-Type": "image/png"}).json()
+                right += answer["digit"] == source.labels[row]
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait(timeout=10)
+        drain.join()
+        service.stderr.close()
+    assert right >= 95
