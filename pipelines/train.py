@@ -102,7 +102,9 @@ def train(network: nn.Module, prepared: Prepared, params: TrainParams, on: torch
     by = Distortion(**params.augment.model_dump())
     steps = -(-params.images_seen // params.batch_size)
     report = -(-max(params.report_every, len(images)) // params.batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), params.learning_rate, weight_decay=params.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
+    )
     schedule = OneCycleLR(optimizer, params.learning_rate, total_steps=steps, pct_start=WARM_UP)
     order = torch.empty(0, dtype=torch.long, device=on)
     losses: list[Tensor] = []

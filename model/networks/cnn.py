@@ -28,7 +28,7 @@ class CNN(nn.Module):
             *_conv(2 * width, 3 * width, kernel=3, stride=2),  # 14 -> 7
             *_conv(3 * width, 4 * width, kernel=3, stride=2),  # 7 -> 4
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * width * 4 * 4, CLASSES))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4 * width * 4 * 4, CLASSES))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))

@@ -28,7 +28,9 @@ class Clone:
         """`command`, with this environment's programs first on the PATH and no tracking server."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(command, cwd=self.folder, env=clean | {"PATH": path} | env, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.folder, env=clean | {"PATH": path} | env, capture_output=True, text=True
+        )
 
     def repro(self, *targets: str) -> subprocess.CompletedProcess[str]:
         return self.run("dvc", "repro", *targets)
