@@ -80,9 +80,10 @@ def _content(source: Source, params: ValidateParams) -> list[Finding]:
 
 
 def _duplicates(flat: NDArray[np.uint8], labels: NDArray[np.integer], limit: float) -> list[Finding]:
-    _, first, which = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    repeated = np.flatnonzero(first[which] != np.arange(len(flat)))
-    contradicted = repeated[labels[repeated] != labels[first[which[repeated]]]]
+    seen: dict[bytes, int] = {}
+    first = np.array([seen.setdefault(image.tobytes(), row) for row, image in enumerate(flat)])
+    repeated = np.flatnonzero(first != np.arange(len(flat)))
+    contradicted = repeated[labels[repeated] != labels[first[repeated]]]
     found = []
     if len(contradicted):
         found.append(_rows("labels", contradicted, "images that repeat another one under a different label"))

@@ -12,13 +12,13 @@ import httpx2
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from tests.bundles import png
-from tests.e2e.conftest import stages_run
 
 from model import bundle
 from model.predictor import Predictor
 from pipelines.ingest import digits
 from pipelines.prepare import Prepared, Split
+from tests.bundles import png
+from tests.e2e.conftest import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

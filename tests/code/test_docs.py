@@ -1,0 +1,67 @@
+"""What the documents say is so."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_settings_table_is_the_settings_class():
+    rows = [
+        f"| `NEOCOG_{name.upper()}` | `{field.default}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    table = [line for line in README.splitlines() if line.startswith("| `NEOCOG_")]
+    assert table == rows
+
+
+def test_make_help_lists_every_target_that_is_for_people():
+    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in shown.splitlines()} == TARGETS
+    phony = re.search(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1]
+    assert set(phony.split()) == TARGETS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_that_is_named_exists(page):
+    assert set(re.findall(r"`?make ([a-z-]+)", page.read_text())) <= TARGETS | {"calls"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_parameter_that_is_named_exists(page):
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    for section, name in re.findall(
+        r"\b(data|validate|prepare|train|evaluate|export|promote)\.([a-z_]+)\b", page.read_text()
+    ):
+        assert name in params[section] or f"{section}.{name}" in (
+            "evaluate.py",
+            "export.py",
+            "prepare.py",
+            "promote.py",
+        )
+
+
+def test_hooks_and_workflows_call_what_exists():
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert {hook["entry"].removeprefix("make ") for hook in hooks} <= TARGETS
+    for workflow in (REPOSITORY / ".github" / "workflows").glob("*.yml"):
+        jobs = yaml.safe_load(workflow.read_text())["jobs"]
+        for step in (step for job in jobs.values() for step in job["steps"]):
+            if "run" in step:
+                assert (REPOSITORY / step["run"]).exists()
+            else:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])
