@@ -23,7 +23,8 @@ class Clone:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, folder / name)
         _git("add", "-A", at=folder)
-        _git("-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-q", "--allow-empty", "-m", "as it stands", at=folder)  # fmt: skip
+        someone = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        _git(*someone, "commit", "-q", "--allow-empty", "-m", "as it stands", at=folder)
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """`command`, with this environment's programs first on the PATH and no tracking server."""

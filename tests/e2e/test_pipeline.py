@@ -150,7 +150,7 @@ def test_the_demo_reads_its_samples(clone, refused):
 
 
 def test_the_champion_is_served_and_reads_held_out_digits(clone, cold):
-    """A real process, a real client, pictures of the test split as they came from the source, magnified and inverted."""
+    """A real process, a real client; the test split's pictures as they came from the source, magnified and inverted."""
     prepared = Prepared.load(clone.folder / "data" / "prepared.npz")
     rows = prepared.rows[prepared.splits == Split.TEST][:100]
     source = digits()
