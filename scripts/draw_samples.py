@@ -1,13 +1,15 @@
-"""Draws samples/: the pictures that `make demo` asks about, in the three ways people send them."""
+"""Draws samples/, the pictures that `make demo` asks about, and README's picture of what the network sees of them."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from model.canonical import canonical
 from model.synthetic import draw
 
 SAMPLES = Path("samples")
+SEEN = Path("docs/seen.png")
 
 
 def main() -> None:
@@ -24,10 +26,26 @@ def main() -> None:
         paper, blue = np.array([236, 230, 214]), np.array([38, 44, 92])
         grain = rng.normal(0, 2, ink.shape)
         _save(f"dark-on-paper-{digit}", paper * (1 - ink) + blue * ink + grain)
+    _compare(sorted(SAMPLES.glob("*.png"))).save(SEEN, optimize=True)
 
 
 def _save(name: str, levels: np.ndarray) -> None:
     Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8)).save(SAMPLES / f"{name}.png", optimize=True)
+
+
+def _compare(paths: list[Path]) -> Image.Image:
+    """Each sample as it is sent, and below it the 28x28 that `canonical` makes of it."""
+    width, height, side, gap = 150, 112, 84, 10
+    sheet = Image.new("RGB", ((width + gap) * len(paths) + gap, height + side + 3 * gap), "#c8ccd4")
+    for column, path in enumerate(paths):
+        image = Image.open(path)
+        left, middle = gap + column * (width + gap), gap + column * (width + gap) + width // 2
+        scale = min(width / image.width, height / image.height)
+        sent = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
+        seen = Image.fromarray(canonical(image)).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(sent, (left + (width - sent.width) // 2, gap + (height - sent.height) // 2))
+        sheet.paste(seen, (middle - side // 2, height + 2 * gap))
+    return sheet
 
 
 if __name__ == "__main__":
