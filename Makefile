@@ -5,7 +5,7 @@ SHELL := bash
 .PHONY: help demo serve test lint format ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
-PORT ?= 8000
+PORT ?= $(or $(NEOCOG_PORT),8000)
 # Where torch comes from. Empty: pip's own index (on Linux that is the CUDA build, gigabytes). cpu, cu130, auto …:
 # the PyTorch index of that name, found by uv. See README, "Without a GPU".
 TORCH_BACKEND ?=
@@ -23,6 +23,7 @@ demo: install ## Set up, run the pipeline, serve it, ask it about samples/
 
 serve: install ## Serve the champion on $PORT (8000)
 	@test -d out/champion || dvc repro
+	@test -d out/champion || dvc repro --force --single-item promote
 	NEOCOG_PORT=$(PORT) exec python -m service
 
 test: install-dev ## Run every test, the pipeline and the service included
@@ -42,7 +43,10 @@ format: install-dev ## Put the code in the one style
 	ruff format
 
 ui: install ## Open the MLflow UI on port 5000
-	mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port 5000
+	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
+	  http*) echo "The tracking server has its own UI: $$MLFLOW_TRACKING_URI" ;; \
+	  *) mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --port 5000 ;; \
+	esac
 
 sync: install ## Send MLflow the runs it missed while it was down
 	python -m pipelines.tracking
@@ -58,7 +62,7 @@ $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_BACKEND),)
 	pip install -c constraints.txt uv
-	uv pip install -c constraints.txt --torch-backend=$(TORCH_BACKEND) torch
+	uv pip install --python $(VENV)/bin/python -c constraints.txt --torch-backend=$(TORCH_BACKEND) torch
 endif
 	pip install -c constraints.txt -e '.[serve,train]'
 	@touch $@

@@ -10,13 +10,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.labels import LABELS
 
 MODEL: Final = "model.onnx"
 MANIFEST: Final = "manifest.json"
@@ -44,8 +46,8 @@ class Manifest(BaseModel):
     run: str  # the run's own name, also a tag of it in MLflow
     mlflow_run_id: str | None  # None where no tracking server answered when it was trained
     metrics: dict[str, float]
-    temperature: float
-    abstain_below: float
+    temperature: float = Field(gt=0)
+    abstain_below: float = Field(ge=0, le=1)
 
 
 class Golden(BaseModel):
@@ -82,9 +84,8 @@ def write(
     hashes: Mapping[str, str],
     identity: Mapping[str, object],
     metrics: Mapping[str, float],
-    labels: Sequence[str],
 ) -> Manifest:
-    """Writes a bundle to `folder`, all of it or nothing; what was there before is replaced."""
+    """Writes a bundle to `folder`, never half of one; what was there before is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -97,7 +98,7 @@ def write(
             {
                 **identity,
                 "version": model_hash[:12],
-                "labels": list(labels),
+                "labels": list(LABELS),
                 "sha256": {"model": model_hash, **hashes, **files},
                 "metrics": dict(metrics),
             }
@@ -136,4 +137,6 @@ def read(folder: Path) -> Manifest:
             raise BundleError(
                 f"{folder}: the {name} has SHA-256 {digest[:12]}…, the manifest says {(expected or '?')[:12]}…"
             )
+    if manifest.version != manifest.sha256["model"][:12] or tuple(manifest.labels) != LABELS:
+        raise BundleError(f"{folder / MANIFEST} contradicts itself: its version or its labels are not the model's")
     return manifest

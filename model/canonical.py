@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from model.images import NoInk
+from model.images import BadImage, NoInk
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -39,14 +39,12 @@ def grey(image: Image.Image) -> Pixels:
     """Grey levels as a person sees the picture: upright (EXIF), on paper where it is transparent.
 
     Returns uint8, height x width. Transparent places take the colour of the visible paper, or, where little more than
-    the ink itself is visible, whichever of black and white the ink stands out from.
+    the ink itself is visible, whichever of black and white the ink stands out from. Raises `BadImage` for pixels below
+    0 or of more than 16 bits.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":  # 16 and 32 bits: Pillow's own conversion clips at 255
-        levels = np.asarray(image, dtype=np.float64)
-        low, high = levels.min(), max(levels.max(), levels.min() + 1)
-        scaled: Pixels = ((levels - low) * (255 / (high - low))).astype(np.uint8)
-        return scaled
+    image = _upright(image)
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips these at 255
+        return _deep(np.asarray(image, dtype=np.float64), "I;16" if image.mode.startswith("I;16") else image.mode)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"))
     colour, alpha = image.convert("RGBA").convert("LA").split()
@@ -59,6 +57,24 @@ def grey(image: Image.Image) -> Pixels:
     else:
         paper = 0.0 if float((level * visible).mean()) / share >= 128 else 255.0
     return np.rint(level * visible + paper * (1 - visible)).astype(np.uint8)
+
+
+def _deep(levels: NDArray[np.float64], mode: str) -> Pixels:
+    """Grey levels of more than 8 bits. What is white, no file says: the least of the usual whites that none exceeds."""
+    whites = {"I;16": (65535,), "I": (255, 65535), "F": (1, 255, 65535)}[mode]
+    white = next((white for white in whites if levels.max() <= white), None)
+    if white is None or not levels.min() >= 0:
+        raise BadImage(f"pixels run from {levels.min():g} to {levels.max():g}; read are 0 to {whites[-1]}")
+    scaled: Pixels = np.rint(levels * (255 / white)).astype(np.uint8)
+    return scaled
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is, where its EXIF is broken."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - Pillow's reader raises almost anything on broken EXIF
+        return image
 
 
 def _ink(levels: Pixels) -> Pixels:

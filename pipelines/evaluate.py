@@ -55,7 +55,7 @@ def judge(
 
 
 def rival(prepared: Prepared, params: EvaluateParams) -> dict[str, NDArray[np.uint8]]:
-    """What each baseline says of the test split; they train on the first `baseline_images` of the training split."""
+    """What each baseline says of the test split; they train on `baseline_images` of the training split."""
     images, labels = prepared.of(Split.TRAIN)
     chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.baseline_images]
     test, _ = prepared.of(Split.TEST)

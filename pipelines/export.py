@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model import bundle, canonical
 from model.bundle import Golden
 from model.canonical import Pixels
-from model.labels import CLASSES, LABELS
+from model.labels import CLASSES
 from model.predictor import Predictor
 from pipelines import paths, provenance, stage, tracking
 from pipelines.prepare import Prepared, Split
@@ -28,6 +28,7 @@ from pipelines.stage import StageError
 from pipelines.train import tensor, trained
 
 OPSET: Final = 20
+EXIF_ORIENTATION: Final = 0x0112
 
 
 class ExportParams(stage.Params, section="export"):
@@ -82,18 +83,36 @@ def to_onnx(network: nn.Module) -> bytes:
 
 
 def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
-    """The first validation image of each of `count` digits, as PNG, and the answers torch gives."""
+    """A validation image of each of `count` digits, sent as people send them, and the answers torch gives.
+
+    In turn white on black in a corner, dark on grey paper, on a transparent canvas, and lying on its side with EXIF to
+    say so: whatever changes in `canonical`, one of them comes out differently.
+    """
     images, labels = prepared.of(Split.VALIDATION)
     chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(count)]
-    encoded = [_png(images[row]) for row in chosen]
+    encoded = [_as_sent(images[row], way) for way, row in enumerate(chosen)]
     pixels = np.stack([canonical.canonical(Image.open(io.BytesIO(data))) for data in encoded])
     with torch.inference_mode():
         return Golden(encoded=encoded, pixels=pixels, prob=network(tensor(pixels)).numpy())
 
 
-def _png(pixels: Pixels) -> bytes:
+def _as_sent(pixels: Pixels, way: int) -> bytes:
+    ink = np.pad(np.kron(pixels, np.ones((3, 3), np.uint8)), ((5, 40), (30, 10)))
+    exif = Image.Exif()
+    match way % 4:
+        case 0:
+            image = Image.fromarray(ink)
+        case 1:
+            paper = np.rint(220 - ink * (180 / 255)) + np.arange(ink.shape[1]) % 3  # with a grain of two levels
+            image = Image.fromarray(paper.astype(np.uint8))
+        case 2:
+            image = Image.new("LA", ink.shape[::-1], (20, 0))
+            image.putalpha(Image.fromarray(ink))
+        case _:
+            image = Image.fromarray(np.rot90(ink))
+            exif[EXIF_ORIENTATION] = 6
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    image.save(file, "PNG", exif=exif)
     return file.getvalue()
 
 
@@ -138,7 +157,6 @@ def main() -> None:
         hashes=hashes,
         identity=identity,
         metrics={name: value for name, value in metrics.items() if not isinstance(value, dict)},
-        labels=LABELS,
     )
     images, _ = prepared.of(Split.TEST)
     with torch.inference_mode():
@@ -153,7 +171,8 @@ def main() -> None:
     size = (paths.BUNDLE / bundle.MODEL).stat().st_size
     stage.write_json(paths.EXPORT, {"images": len(images), "max_difference": difference, "model_bytes": size})
     run.metrics({"export.max_difference": difference, "export.model_bytes": size})
-    run.register(paths.BUNDLE, {"sha256": manifest.sha256["model"], "version": manifest.version})
+    tags = {f"{name}.sha256": manifest.sha256[name] for name in ("model", "data", "params")}
+    run.register(paths.BUNDLE, tags | {"version": manifest.version, "git.revision": str(manifest.git_revision)})
     print(f"export: model {manifest.version}, {size:,} bytes; ONNX Runtime equals torch within {difference:.1e}"
           f" on {len(images):,} test images")  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import math
 import time
 import urllib.error
@@ -114,7 +115,7 @@ def _download(path: Path, expected: str, mirrors: Sequence[str], pause: float) -
                     if found != expected:
                         raise StageError(f"sent a file with SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…")
                 return
-            except (OSError, StageError) as error:  # URLError, timeouts and broken connections are all OSErrors
+            except (OSError, http.client.HTTPException, StageError) as error:  # URLErrors and time-outs are OSErrors
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
                 problems.append(f"{mirror} {reason}")
         if attempt < TRIES - 1:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from model.canonical import Pixels, canonical
 from model.images import NoInk
+from model.labels import CLASSES
 from pipelines import paths, stage
 from pipelines.source import Source
 from pipelines.stage import StageError
@@ -64,7 +65,7 @@ def split(source: Source, *, test: float, validation: float, seed: int) -> NDArr
 
     Images are ranked within their class by a hash of the seed and their pixels, and the ranks are cut. No random
     generator is involved, so neither the order of the rows nor a library's version can move an image to another split,
-    and copies of an image always end up side by side.
+    and copies of an image have ranks side by side.
     """
     digests = np.array([hashlib.sha256(b"%d " % seed + image.tobytes()).digest() for image in source.images], "S32")
     splits = np.where(source.is_test, Split.TEST, Split.TRAIN).astype(np.uint8)
@@ -122,8 +123,13 @@ def main() -> None:
             f" could no longer be compared. To freeze this one, set prepare.frozen_test.{name} to {found}"
         )
     prepared = prepare(source, splits)
-    prepared.save(paths.PREPARED)
+    for which in Split:
+        missing = set(range(CLASSES)) - set(prepared.of(which)[1].tolist())
+        if missing:
+            raise StageError(f"the {which.name.lower()} split has no image of {sorted(missing)}; params.yaml: give"
+                             " prepare.validation and prepare.test a larger share")  # fmt: skip
     counts = ", ".join(f"{(prepared.splits == which).sum():,} {which.name.lower()}" for which in Split)
+    prepared.save(paths.PREPARED)
     print(f"prepare: {counts}; {len(source.images) - len(prepared.images):,} shared between splits left out")
 
 

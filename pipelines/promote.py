@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,16 @@ from pydantic import Field
 from scipy.stats import binomtest
 
 from model import bundle
+from model.bundle import Manifest
 from model.labels import CLASSES
 from model.predictor import Predictor
 from pipelines import paths, stage, tracking
 from pipelines.prepare import Prepared, Split
 from pipelines.stage import StageError
 
-Digits = NDArray[np.uint8]
+Digits: TypeAlias = NDArray[np.uint8]
+
+EXPERIMENT: Final = "DVC_EXP_NAME"  # set by `dvc exp run` for the stages it runs
 
 
 class PromoteParams(stage.Params, section="promote"):
@@ -110,30 +114,29 @@ def _not_worse(name: str, labels: Digits, challenger: Digits, rival: Digits, sig
     return Check(f"not worse than the {name}", found, f"p at least {significance}", test.p_worse >= significance)
 
 
-def report(checks: list[Check], challenger: str, champion: str | None) -> str:
+def report(checks: list[Check], challenger: Manifest, champion: Manifest | None) -> str:
     """gate.md: the decision first, then every check."""
-    passed = all(check.passed for check in checks)
+    until_now = champion.version if champion else "none, so floors and baselines alone decide"
     lines = [
-        f"# {'Promoted' if passed else 'Refused'}: model {challenger}",
+        f"# {'Passed' if all(check.passed for check in checks) else 'Refused'}: model {challenger.version}",
         "",
-        f"Champion until now: {champion or 'none, so floors and baselines alone decided'}.",
-        "",
-        "| | check | found | asked |",
-        "|---|---|---|---|",
-        *(f"| {'✓' if c.passed else '✗'} | {c.name} | {c.found} | {c.asked} |" for c in checks),
+        f"Champion until now: {until_now}.",
     ]
-    return "\n".join(lines) + "\n"
+    if champion and champion.canonical_version != challenger.canonical_version:
+        lines.append(
+            f"It was trained on canonical version {champion.canonical_version} and is judged here on the pixels of"
+            f" version {challenger.canonical_version}: the comparison favours the challenger."
+        )
+    rows = [f"| {'✓' if c.passed else '✗'} | {c.name} | {c.found} | {c.asked} |" for c in checks]
+    return "\n".join([*lines, "", "| | check | found | asked |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def reigning(into: Path) -> Path | None:
     """The champion's bundle: the registry's where it answers and has one, else the local copy, else none."""
     local = paths.CHAMPION if paths.CHAMPION.exists() else None
-    for run in tracking.waiting():  # a promotion that wasn't sent yet comes before what the registry says
-        try:
-            run.send()
-        except tracking.Unreachable:
-            break
     try:
+        for run in tracking.waiting():  # a promotion that wasn't sent yet is newer than what the registry says
+            run.send()
         found = tracking.champion(into)
     except tracking.Unreachable as error:
         print(f"warning: {error}; the champion is taken from {paths.CHAMPION}", file=sys.stderr)
@@ -155,7 +158,6 @@ def main() -> None:
             champion = Predictor.load(old, prove=False) if old else None
         except bundle.BundleError as error:
             raise StageError(f"the champion cannot be compared with: {error}") from None
-        version = champion.manifest.version if champion else None
         checks = list(gate(
             labels,
             _digits(predictor, images),
@@ -165,26 +167,32 @@ def main() -> None:
             sum(image.tobytes() in training for image in images),
             params,
         ))  # fmt: skip
-    challenger = predictor.manifest.version
     passed = all(check.passed for check in checks)
-    run = tracking.Run.resume()
-    decision = {
-        "promoted": passed,
-        "challenger": challenger,
-        "champion": version,
+    before = champion.manifest if champion else None
+    text = report(checks, predictor.manifest, before)
+    stage.write_json(paths.GATE, {
+        "passed": passed,
+        "challenger": predictor.manifest.version,
+        "champion": before.version if before else None,
         "test_images": len(labels),
         "checks": [asdict(check) for check in checks],
-    }
-    stage.write_json(paths.GATE, decision)
+    })  # fmt: skip
     with stage.writing(paths.GATE_REPORT) as half:
-        half.write_text(report(checks, challenger, version))
+        half.write_text(text)
+    run = tracking.Run.resume()
     run.artifact(paths.GATE)
     run.artifact(paths.GATE_REPORT)
-    if not passed:
-        failed = "; ".join(f"{check.name}: {check.found}, asked {check.asked}" for check in checks if not check.passed)
-        raise StageError(f"model {challenger} is refused: {failed} (report: {paths.GATE_REPORT})")
-    crown(run, challenger, version)
-    print(f"promote: model {challenger} is the champion ({len(checks)} checks passed, before: {version or 'none'})")
+    version = predictor.manifest.version
+    failed = "; ".join(f"{check.name}: {check.found}, asked {check.asked}" for check in checks if not check.passed)
+    if os.environ.get(EXPERIMENT):
+        verdict = f"would be refused: {failed}" if failed else "would pass"
+        print(f"promote: model {version} {verdict}; experiments are judged, never promoted ({paths.GATE_REPORT})")
+    elif failed:
+        raise StageError(f"model {version} is refused: {failed} (report: {paths.GATE_REPORT})")
+    else:
+        crown(run, version, before.version if before else None)
+        was = before.version if before else "none"
+        print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {was})")
 
 
 def _digits(predictor: Predictor, images: NDArray[np.uint8]) -> Digits:
@@ -194,25 +202,35 @@ def _digits(predictor: Predictor, images: NDArray[np.uint8]) -> Digits:
 
 
 def crown(run: tracking.Run, challenger: str, champion: str | None) -> None:
-    """The bundle becomes the champion: the copy that is served, the registry's alias, a line in the promotion log.
+    """The bundle becomes the champion: a line in the promotion log, the copy that is served, the registry's alias.
 
-    A champion that is trained again, bit for bit, takes its own place: that is no promotion to log.
+    In this order: what is interrupted is done again by the next `dvc repro`, and the log has its line already. A
+    champion that is trained again, bit for bit, takes its own place: that is no promotion to log.
     """
-    new = Path(tempfile.mkdtemp(prefix=f".{paths.CHAMPION.name}-", dir=paths.OUT))
-    shutil.copytree(paths.BUNDLE, new, dirs_exist_ok=True)
-    bundle.replace(new, paths.CHAMPION)
+    logged = paths.PROMOTIONS.read_text().splitlines() if paths.PROMOTIONS.exists() else []
+    if not logged or json.loads(logged[-1])["model"] != challenger:
+        entry = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": _someone(),
+            "model": challenger,
+            "previous": champion,
+            "run": run.key,
+        }
+        with paths.PROMOTIONS.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+    with tempfile.TemporaryDirectory(prefix=".champion-", dir=paths.OUT) as folder:
+        new = Path(folder) / paths.CHAMPION.name
+        shutil.copytree(paths.BUNDLE, new)
+        bundle.replace(new, paths.CHAMPION)
     run.crown()
-    if challenger == champion:
-        return
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": os.environ.get("GITHUB_ACTOR") or getpass.getuser(),
-        "model": challenger,
-        "previous": champion,
-        "run": run.key,
-    }
-    with paths.PROMOTIONS.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+
+
+def _someone() -> str:
+    """Who promotes: the person who started the workflow, else the user; a container's user may have no name."""
+    try:
+        return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 if __name__ == "__main__":

@@ -33,4 +33,6 @@ class Source:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls(file["images"], file["labels"], file["is_test"], json.loads(file["provenance"].tobytes()))
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
             raise StageError(f"{path} is not what ingest writes: {error}") from None

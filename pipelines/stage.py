@@ -70,6 +70,11 @@ def run(main: Callable[[], None]) -> None:
         main()
     except StageError as error:
         sys.exit(f"{name}: {error}")
+    except FileNotFoundError as error:
+        path = Path(str(error.filename))
+        if path.is_absolute() or path.parts[0] not in ("data", "out"):
+            raise
+        sys.exit(f"{name}: {path} is missing; an earlier stage makes it: run dvc repro")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted")
 

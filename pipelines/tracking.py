@@ -1,8 +1,9 @@
 """MLflow, without depending on it: every run is recorded in `runs/` first and sent from there.
 
 A run is a folder with `events.jsonl` (what happened, in order), `artifacts/` (copies of the files that go with it) and
-`sent.json` (how far MLflow has it, and under which id). Events are sent as they happen. When the tracking server does
-not answer, they are only recorded, one warning says so, and `make sync` sends the rest, to the same run.
+`sent.json` (how far which server has it, and under which id). Events are sent as they happen. When the tracking server
+does not answer, they are only recorded, one warning says so, and `make sync` sends the rest, to the same run. A server
+that doesn't know the run, another one or the same one emptied, gets all of it.
 """
 
 import json
@@ -18,17 +19,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 import mlflow.onnx
 import numpy as np
 import onnx
+from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
+from model.bundle import MANIFEST, sha256
 from pipelines import paths, stage
 from pipelines.stage import StageError
 
@@ -37,6 +42,7 @@ EMBEDDED: Final = "sqlite:///mlflow.db"
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
 RUN_TAG: Final = "neocog.run"
+BUNDLE_TAG: Final = "neocog.bundle"  # of a model version: where among its run's artifacts its bundle lies
 
 # MLflow's settings, unless the environment has its own. A server that is down has to be noticed within seconds, where
 # MLflow would try for minutes; and its notes would tear the progress bars.
@@ -50,7 +56,11 @@ SETTINGS: Final = {
 
 
 class Unreachable(Exception):
-    """The tracking server does not answer, or not as one does."""
+    """What should have gone to the tracking server, or come from it, did not; the message says why."""
+
+
+class Unknown(Unreachable):
+    """The server answers, and doesn't know the run."""
 
 
 def uri() -> str:
@@ -58,10 +68,17 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
 
 
+def shown(address: str) -> str:
+    """`address` without the password in it, for people and logs."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address
+
+
 @dataclass(frozen=True)
 class Sent:
-    """How far MLflow has a run."""
+    """How far a server has a run."""
 
+    uri: str | None = None
     events: int = 0
     run_id: str | None = None
     model_version: str | None = None
@@ -80,18 +97,20 @@ class Run:
         """A new run, under a key of its own that is also a tag of it in MLflow."""
         key = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
         run = cls(key)
-        (run.folder / "artifacts").mkdir(parents=True)
+        run.folder.mkdir(parents=True)
         run._record("start", tags={**tags, RUN_TAG: key}, params={name: str(value) for name, value in params.items()})
         return run
 
     @classmethod
     def resume(cls, file: Path = paths.RUN) -> Self:
-        """The run whose `identity` is in `file`, gone on with, even if it was begun on another machine."""
+        """The run that was `saved` to `file`, gone on with, even if it was begun on another machine."""
         known = json.loads(file.read_text())
         run = cls(known["run"])
         if not run.folder.exists():
-            (run.folder / "artifacts").mkdir(parents=True)
-            run._keep(Sent(run_id=known["mlflow_run_id"]))
+            run.folder.mkdir(parents=True)
+            (run.folder / "events.jsonl").write_text(json.dumps(known["start"]) + "\n")
+            if known["mlflow_run_id"]:
+                run._keep(Sent(known["server"], 1, known["mlflow_run_id"]))
         return run
 
     def __enter__(self) -> Self:
@@ -104,6 +123,11 @@ class Run:
     def identity(self) -> dict[str, str | None]:
         """The run's own key, and its id in MLflow, unless no server has answered yet."""
         return {"run": self.key, "mlflow_run_id": self.sent.run_id}
+
+    def saved(self) -> dict[str, Any]:
+        """What `resume` needs: who the run is, which server has it, and how it began."""
+        server = shown(self.sent.uri) if self.sent.uri else None
+        return {**self.identity(), "server": server, "start": self._events()[0]}
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers of the run, at a `step` for those that have a course."""
@@ -127,27 +151,39 @@ class Run:
 
     @property
     def sent(self) -> Sent:
-        """How far MLflow has this run."""
+        """How far the server in use has this run."""
         file = self.folder / "sent.json"
-        return Sent(**json.loads(file.read_text())) if file.exists() else Sent()
+        sent = Sent(**json.loads(file.read_text())) if file.exists() else Sent()
+        return sent if sent.uri in (uri(), shown(uri())) else Sent()
 
     @property
     def pending(self) -> int:
-        """How many events MLflow doesn't have."""
+        """How many events the server in use doesn't have."""
         return len(self._events()) - self.sent.events
 
     def send(self) -> None:
         """Sends what is pending, in order. Raises `Unreachable`, with what was sent until then noted."""
+        with FileLock(self.folder / ".lock"):  # `make sync` beside a running pipeline
+            try:
+                self._send()
+            except Unknown:  # deleted there, or the server was emptied
+                self._keep(Sent())
+                self._send()
+
+    def _send(self) -> None:
         for event in self._events()[self.sent.events :]:
             with _reaching() as client:
                 delivery = _Delivery(client, self.folder, self.sent, event.pop("time"))
                 getattr(delivery, event.pop("do"))(**event)
-            self._keep(replace(delivery.sent, events=delivery.sent.events + 1))
+            self._keep(replace(delivery.sent, uri=uri(), events=delivery.sent.events + 1))
 
     def _record(self, do: str, **what: object) -> None:
         event = json.dumps({"do": do, "time": round(time.time() * 1000), **what})
-        with (self.folder / "events.jsonl").open("a") as file:
-            file.write(event + "\n")
+        with (self.folder / "events.jsonl").open("ab+") as file:
+            file.seek(0)
+            whole = file.read().rpartition(b"\n")
+            file.truncate(len(whole[0]) + len(whole[1]))  # without the half line of a process that was killed
+            file.write(event.encode() + b"\n")
         if self._offline:
             return
         try:
@@ -158,17 +194,18 @@ class Run:
             print(f"warning: {error}; {notice}", file=sys.stderr)
 
     def _copied(self, path: Path) -> str:
-        copy = self.folder / "artifacts" / str(len(self._events())) / path.name
+        copy = self.folder / "artifacts" / uuid.uuid4().hex[:8] / path.name
+        copy.parent.mkdir(parents=True)
         if path.is_dir():
             shutil.copytree(path, copy)
         else:
-            copy.parent.mkdir(parents=True)
             shutil.copy2(path, copy)
         return str(copy.relative_to(self.folder))
 
     def _events(self) -> list[dict[str, Any]]:
         file = self.folder / "events.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def _keep(self, sent: Sent) -> None:
         stage.write_json(self.folder / "sent.json", asdict(sent))
@@ -186,7 +223,7 @@ class _Delivery:
     @property
     def run_id(self) -> str:
         if self.sent.run_id is None:
-            raise Unreachable("the run was never started there")
+            raise Unknown("the run was never started there")
         return self.sent.run_id
 
     def start(self, tags: dict[str, str], params: dict[str, str]) -> None:
@@ -217,7 +254,20 @@ class _Delivery:
 
     def register(self, bundle: str, tags: dict[str, str]) -> None:
         files = self.folder / bundle
-        self.client.log_artifacts(self.run_id, str(files), "bundle")
+        place = f"bundles/{sha256(files / MANIFEST)[:12]}"
+        version = self._version(place) or self._registered(files, place, tags)
+        self._point(CHALLENGER, version)
+        self.sent = replace(self.sent, model_version=version)
+
+    def _version(self, place: str | None = None) -> str | None:
+        """The run's latest registered version; that of the bundle at `place`, where one is given."""
+        found = self.client.search_model_versions(f"name = '{NAME}' and run_id = '{self.run_id}'")
+        versions = [str(known.version) for known in found if place in (None, known.tags.get(BUNDLE_TAG))]
+        return max(versions, key=int, default=None)
+
+    def _registered(self, files: Path, place: str, tags: dict[str, str]) -> str:
+        """A new version. It is created with its tags in one call, so that a half-made one is never taken for whole."""
+        self.client.log_artifacts(self.run_id, str(files), place)
         with np.load(files / "golden.npz") as golden:
             example = golden["pixels"][:1, None].astype(np.float32) / np.float32(255)
         float32 = np.dtype(np.float32)
@@ -226,25 +276,32 @@ class _Delivery:
             info = mlflow.onnx.log_model(
                 onnx.load(files / "model.onnx"),
                 name="model",
-                registered_model_name=NAME,
                 signature=ModelSignature(Schema([images]), Schema([prob])),
                 input_example={"image": example},
                 onnx_execution_providers=["CPUExecutionProvider"],
                 pip_requirements=["onnxruntime", "numpy"],  # said, since finding them out starts another process
                 save_as_external_data=False,
             )
-        version = str(info.registered_model_version)
-        for name, value in tags.items():
-            self.client.set_model_version_tag(NAME, version, name, value)
-        self.client.set_registered_model_alias(NAME, CHALLENGER, version)
-        self.sent = replace(self.sent, model_version=version)
+        if not self.client.search_registered_models(f"name = '{NAME}'"):
+            self.client.create_registered_model(NAME)
+        version = self.client.create_model_version(
+            NAME, info.model_uri, self.run_id, {**tags, BUNDLE_TAG: place}, model_id=info.model_id
+        )
+        return str(version.version)
 
     def alias(self, alias: str) -> None:
-        version = self.sent.model_version
-        if version is None:  # it was registered from another machine
-            versions = self.client.search_model_versions(f"name = '{NAME}' and run_id = '{self.run_id}'")
-            version = max((str(known.version) for known in versions), key=int)
-        self.client.set_registered_model_alias(NAME, alias, version)
+        version = self.sent.model_version or self._version()
+        if version is None:
+            raise Unreachable(f"run {self.run_id} has no model registered there")
+        self._point(alias, version)
+
+    def _point(self, alias: str, version: str) -> None:
+        """The alias moves, unless it was moved by something later: runs recorded offline arrive in any order."""
+        moved = f"{alias}.moved"
+        before = self.client.get_registered_model(NAME).tags.get(moved, "0")
+        if self.time >= int(before):
+            self.client.set_registered_model_alias(NAME, alias, version)
+            self.client.set_registered_model_tag(NAME, moved, str(self.time))
 
     def finish(self, status: str) -> None:
         self.client.set_terminated(self.run_id, status, self.time)
@@ -265,8 +322,9 @@ def champion(into: Path) -> Champion | None:
         version = found[0].aliases.get(CHAMPION) if found else None
         if version is None:
             return None
-        run_id = client.get_model_version(NAME, version).run_id
-        return Champion(str(version), Path(client.download_artifacts(run_id, "bundle", str(into))))
+        crowned = client.get_model_version(NAME, version)
+        place = crowned.tags[BUNDLE_TAG]
+        return Champion(str(version), Path(client.download_artifacts(crowned.run_id, place, str(into))))
 
 
 def waiting() -> list[Run]:
@@ -284,22 +342,33 @@ def _reaching() -> Iterator[mlflow.MlflowClient]:
     try:
         mlflow.set_tracking_uri(uri())
         yield mlflow.MlflowClient()
-    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' exceptions are OSErrors
-        reason = str(error).splitlines()[0][:160]
-        raise Unreachable(f"the tracking server at {uri()} does not answer as one ({reason})") from error
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        OSError,
+        ImportError,
+    ) as error:  # requests' are OSErrors; a driver may miss
+        reason = str(error).splitlines()[0].replace(uri(), shown(uri()))[:160]
+        code = getattr(error, "error_code", None)
+        kind = Unknown if code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST) else Unreachable
+        raise kind(f"the tracking server at {shown(uri())} cannot be used ({reason})") from error
 
 
 def sync(runs: Sequence[Run]) -> None:
-    """`make sync`: sends every run that waits. Raises `StageError` when the server does not answer."""
+    """`make sync`: sends every run that waits. Raises `StageError` at the end when one of them could not be sent."""
+    problem = None
     for run in runs:
         events = run.pending
         try:
             run.send()
         except Unreachable as error:
-            raise StageError(f"{error}; {len(waiting())} runs wait in {paths.RUNS}/") from None
-        print(f"sync: {run.key}: {events} events sent to {uri()}, MLflow run {run.sent.run_id}")
+            problem = error
+        else:
+            print(f"sync: {run.key}: {events} events sent to {shown(uri())}, MLflow run {run.sent.run_id}")
+    if problem:
+        raise StageError(f"{problem}; {len(waiting())} runs wait in {paths.RUNS}/")
     if not runs:
-        print(f"sync: nothing waits, {uri()} has every run")
+        print(f"sync: nothing waits, {shown(uri())} has every run")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,7 +54,16 @@ class TrainParams(stage.Params, section="train"):
     seed: int = Field(ge=0)
     device: Literal["auto", "cpu", "cuda"]
     coverage: float = Field(gt=0, le=1)
+    threads: int = Field(ge=1, le=256)
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> "TrainParams":
+        if self.images_seen < 20 * self.batch_size:
+            raise ValueError(
+                f"at least 20 batches: images_seen of {20 * self.batch_size:,} or more for this batch_size"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,7 @@ def main() -> None:
     params = TrainParams.load()
     on = device(params.device)
     prepared = Prepared.load(paths.PREPARED)
+    torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     torch.use_deterministic_algorithms(on.type == "cpu")  # CUDA has no deterministic form of all that is used
     network = CNN(params.width).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
@@ -191,7 +201,7 @@ def main() -> None:
             writer.writerows(vars(report) for report in reports)
         stage.write_json(paths.CALIBRATION, calibration)
         run.artifact(paths.TRAINING)
-    stage.write_json(paths.RUN, run.identity())
+    stage.write_json(paths.RUN, run.saved())
     print(f"train: {reports[-1].validation_accuracy:.2%} of the validation split after {params.images_seen:,} images")
 
 

@@ -53,7 +53,10 @@ def _form(source: Source, params: ValidateParams) -> list[Finding]:
         found.append(Finding("dtype", f"images are {images.dtype}, expected uint8", []))
     if not np.issubdtype(labels.dtype, np.integer):
         found.append(Finding("dtype", f"labels are {labels.dtype}, expected integers", []))
-    if not len(images) == len(labels) == len(source.is_test):
+    if labels.ndim != 1 or source.is_test.ndim != 1:
+        shapes = f"labels have shape {labels.shape}, test flags {source.is_test.shape}"
+        found.append(Finding("shape", f"{shapes}, expected n", []))
+    elif images.ndim and not len(images) == len(labels) == len(source.is_test):
         counts = f"{len(images)} images, {len(labels)} labels, {len(source.is_test)} test flags"
         found.append(Finding("length", f"{counts}: expected as many of each", []))
     return found
@@ -103,8 +106,7 @@ def main() -> None:
     source = Source.load(paths.RAW)
     found = findings(source, params)
     report = {
-        "images": len(source.images),
-        "shape": list(source.images.shape[1:]),
+        "shape": list(source.images.shape),
         "per_class": np.bincount(source.labels, minlength=CLASSES).tolist() if not found else None,
         "provenance": source.provenance,
         "findings": [asdict(finding) for finding in found],

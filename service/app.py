@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model.bundle import BundleError
 from model.predictor import Predictor
 from service import predict, probes, problems
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.state import State
 
 
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class OneLineAtStart:
-    """A service that cannot start says why in one line: the server would print Starlette's whole traceback."""
+    """A bundle or a setting that stops the service is said in one line, where Starlette gives the whole traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -48,7 +49,9 @@ class OneLineAtStart:
 
         async def short(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
-                message["message"] = message["message"].strip().splitlines()[-1].partition(": ")[2]
+                kind, _, said = message["message"].strip().splitlines()[-1].partition(": ")
+                if kind.endswith((BundleError.__name__, SettingsError.__name__)):
+                    message["message"] = said
             await send(message)
 
         await self.app(scope, receive, short)

@@ -99,7 +99,7 @@ async def _from_form(request: Request, body: bytes) -> bytes:
 def _from_json(body: bytes) -> bytes:
     try:
         sent = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Problem(400, "malformed-json", f"the body is not JSON: {error}") from None
     text = sent.get("image") if isinstance(sent, dict) else None
     if not isinstance(text, str):

@@ -24,7 +24,8 @@ def test_the_settings_table_is_the_settings_class():
 
 
 def test_make_help_lists_every_target_that_is_for_people():
-    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert {line.split()[1] for line in shown.splitlines()} == TARGETS
     phony = re.search(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1]
     assert set(phony.split()) == TARGETS
@@ -33,6 +34,11 @@ def test_make_help_lists_every_target_that_is_for_people():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_that_is_named_exists(page):
     assert set(re.findall(r"`?make ([a-z-]+)", page.read_text())) <= TARGETS | {"calls"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_figure_is_left_to_fill_in(page):
+    assert not re.search(r"@[A-Z]+@|TBD|XXX", page.read_text())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

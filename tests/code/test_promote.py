@@ -1,10 +1,17 @@
 """The gate can say no."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipelines.promote import PromoteParams, gate, mcnemar, report
+from model import bundle
+from pipelines import paths
+from pipelines.promote import PromoteParams, crown, gate, mcnemar, report
+from pipelines.tracking import Run
+from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
 
 LABELS = np.repeat(np.arange(10), 40).astype(np.uint8)
@@ -93,8 +100,67 @@ def test_mcnemar_is_the_exact_test_of_the_images_that_tell_the_two_apart(ours, t
     assert found.p_worse == pytest.approx(expected)
 
 
-def test_the_report_says_the_decision_first():
+@pytest.fixture
+def manifest(tmp_path):
+    return make_bundle(tmp_path / "bundle")
+
+
+def test_the_report_says_the_decision_first(manifest):
     rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
-    text = report(list(gate(LABELS, wrong(*range(280, 285)), rivals, None, 1, 0, PARAMS)), "abc", None)
-    assert text.startswith("# Refused: model abc\n\nChampion until now: none, so floors and baselines alone decided.")
+    checks = list(gate(LABELS, wrong(*range(280, 285)), rivals, None, 1, 0, PARAMS))
+    text = report(checks, manifest, None)
+    assert text.startswith(f"# Refused: model {manifest.version}\n\nChampion until now: none, so floors and baselines")
     assert "| ✗ | accuracy on 7 | 87.50% of 40 | at least 90.00% |" in text
+
+
+def test_a_comparison_over_two_versions_of_canonical_is_said_to_be_one(manifest):
+    assert "the comparison favours" not in report([], manifest, manifest)
+    older = manifest.model_copy(update={"canonical_version": "0"})
+    assert "It was trained on canonical version 0 and is judged here on the pixels of" in report([], manifest, older)
+
+
+class SilentRun(Run):
+    """A run that counts its crowns and has no server to tell."""
+
+    def __init__(self):
+        self.key, self.crowned = "a-run", 0
+
+    def crown(self):
+        self.crowned += 1
+
+
+def log():
+    return [json.loads(line) for line in paths.PROMOTIONS.read_text().splitlines()]
+
+
+def test_a_promotion_is_logged_once_and_served(in_folder, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTOR", "ada")
+    manifest, run = make_bundle(paths.BUNDLE), SilentRun()
+    crown(run, manifest.version, None)
+    crown(run, manifest.version, manifest.version)  # trained again, bit for bit
+    assert bundle.read(paths.CHAMPION) == manifest
+    assert run.crowned == 2
+    [entry] = log()
+    assert entry.pop("time")
+    assert entry == {"by": "ada", "model": manifest.version, "previous": None, "run": "a-run"}
+
+
+def test_a_user_without_a_name_can_promote(in_folder, monkeypatch):
+    monkeypatch.delenv("GITHUB_ACTOR", raising=False)
+    monkeypatch.setattr("getpass.getuser", lambda: {}["nobody"])
+    crown(SilentRun(), make_bundle(paths.BUNDLE).version, "before")
+    assert log()[0]["by"].startswith("uid ")
+    assert log()[0]["previous"] == "before"
+
+
+def test_an_interrupted_promotion_is_logged_and_done_again(in_folder):
+    manifest = make_bundle(paths.BUNDLE)
+    paths.BUNDLE.rename("out/elsewhere")
+    with pytest.raises(FileNotFoundError):
+        crown(SilentRun(), manifest.version, None)
+    assert not paths.CHAMPION.exists()
+    Path("out/elsewhere").rename(paths.BUNDLE)
+    crown(SilentRun(), manifest.version, None)
+    assert bundle.read(paths.CHAMPION) == manifest
+    assert sorted(entry.name for entry in paths.OUT.iterdir()) == ["bundle", "champion"]
+    assert len(log()) == 1

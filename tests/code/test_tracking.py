@@ -122,7 +122,7 @@ def assert_whole(run, uri):
     ]
     assert [i.dataset.name for i in found.inputs.dataset_inputs] == ["prepared"]
     names = {file.path for file in client.list_artifacts(run.sent.run_id)}
-    assert {"report.txt", "bundle"} <= names
+    assert {"report.txt", "bundles"} <= names
     model = client.get_registered_model(tracking.NAME)
     assert {alias: str(version) for alias, version in model.aliases.items()} == {"challenger": "1", "champion": "1"}
     version = client.get_model_version(tracking.NAME, "1")
@@ -194,11 +194,114 @@ def test_an_answer_that_was_lost_makes_no_second_run(in_folder, server):
     assert_whole(run, server.uri)
 
 
+def test_an_answer_to_a_registration_that_was_lost_makes_no_second_version(in_folder, server):
+    with start() as run:
+        record(run, in_folder)
+        sent = json.loads((run.folder / "sent.json").read_text())
+        (run.folder / "sent.json").write_text(json.dumps(sent | {"events": 7, "model_version": None}))
+    assert_whole(run, server.uri)
+    assert len(MlflowClient(server.uri).search_model_versions(f"name = '{tracking.NAME}'")) == 1
+
+
+def test_another_server_gets_the_whole_run(in_folder, server, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with start() as run:
+        run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
+        for step in (1, 2):
+            run.metrics({"loss": 1 / step}, step=step)
+        first = run.sent.run_id
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        run.metrics({"loss": 1 / 3}, step=3)
+        run.metrics({"test.accuracy": 0.99})
+        (in_folder / "report.txt").write_text("fine")
+        run.artifact(in_folder / "report.txt")
+        make_bundle(in_folder / "bundle")
+        run.register(in_folder / "bundle", {"sha256": "abc"})
+        run.crown()
+    assert run.sent.run_id != first
+    assert_whole(run, server.uri)
+
+
+def test_a_run_that_was_deleted_there_is_sent_again(in_folder, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with start() as run:
+        run.metrics({"loss": 1.0}, step=1)
+        (in_folder / "mlflow.db").rename(in_folder / "the-old.db")  # what `rm mlflow.db` does
+        _forget_stores()
+        run.metrics({"loss": 0.5}, step=2)
+    history = MlflowClient(tracking.EMBEDDED).get_metric_history(run.sent.run_id, "loss")
+    assert [metric.value for metric in history] == [1.0, 0.5]
+
+
+def _forget_stores():
+    """MLflow keeps a connection to each database for as long as the process lives; a new stage is a new process."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    SqlAlchemyStore._engine_map.clear()
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+
+
+def test_the_champions_bundle_is_the_one_that_was_crowned(in_folder, server):
+    with start() as run:
+        make_bundle(in_folder / "bundle", temperature=1.0)
+        run.register(in_folder / "bundle", {})
+        run.crown()
+        make_bundle(in_folder / "bundle", temperature=7.0)
+        run.register(in_folder / "bundle", {})
+    assert bundle.read(tracking.champion(in_folder / "download").bundle).temperature == 1.0
+
+
+def test_the_last_to_be_crowned_reigns_in_whatever_order_they_arrive(in_folder, server):
+    server.kill()
+    make_bundle(in_folder / "bundle")
+    runs = []
+    for _ in range(2):
+        with start() as run:
+            run.register(in_folder / "bundle", {})
+        runs.append(run)
+    runs[1].crown()
+    time.sleep(0.01)
+    runs[0].crown()
+    server.start()
+    tracking.sync(tracking.waiting())
+    client = MlflowClient(server.uri)
+    champion = client.get_model_version_by_alias(tracking.NAME, "champion")
+    challenger = client.get_model_version_by_alias(tracking.NAME, "challenger")
+    assert [champion.run_id, challenger.run_id] == [runs[0].sent.run_id, runs[1].sent.run_id]
+
+
+def test_a_half_written_line_is_passed_over(in_folder, no_server):
+    with start() as run:
+        with (run.folder / "events.jsonl").open("a") as file:
+            file.write('{"do": "metr')  # killed here
+        assert [waiting.key for waiting in tracking.waiting()] == [run.key]
+        run.metrics({"loss": 1.0})
+    assert [event["do"] for event in run._events()] == ["start", "metrics", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://ada:s3cret@127.0.0.1:1", "the tracking server at http://127.0.0.1:1 cannot be used"),
+        ("postgresql+nodriver://ada:s3cret@127.0.0.1/mlflow", "://127.0.0.1/mlflow cannot be used"),
+        ("nonsense://x", "the tracking server at nonsense://x cannot be used"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_a_warning_without_its_password(in_folder, monkeypatch, capfd, uri, said):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with start():
+        pass
+    err = capfd.readouterr().err
+    assert said in err
+    assert "s3cret" not in err
+
+
 def test_a_later_stage_goes_on_with_the_run_also_on_another_machine(in_folder, server):
     with start() as run:
         pass
     paths.OUT.mkdir()
-    paths.RUN.write_text(json.dumps(run.identity()))
+    paths.RUN.write_text(json.dumps(run.saved()))
     run.folder.rename(in_folder / "the-other-machine")
     record(Run.resume(), in_folder)
     again = Run.resume()
@@ -217,7 +320,7 @@ def test_a_registry_without_a_champion_has_none(in_folder, server):
 
 
 def test_a_registry_that_is_down_is_unreachable(in_folder, no_server):
-    with pytest.raises(Unreachable, match=r"the tracking server at http://127\.0\.0\.1:\d+ does not answer as one"):
+    with pytest.raises(Unreachable, match=r"the tracking server at http://127\.0\.0\.1:\d+ cannot be used"):
         tracking.champion(in_folder)
 
 
@@ -236,11 +339,14 @@ def test_sync_with_nothing_to_send_says_so(in_folder, no_server, capsys):
     assert capsys.readouterr().out.startswith("sync: nothing waits")
 
 
-def test_sync_stops_at_the_first_failure(in_folder, no_server):
-    with start():
-        pass
-    with pytest.raises(StageError):
+def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
+    server.kill()
+    with start() as bad, start() as good:
+        bad.crown()  # of a model that was never registered
+    server.start()
+    with pytest.raises(StageError, match=r"has no model registered there.*; 1 runs wait in runs/"):
         tracking.sync(tracking.waiting())
+    assert good.pending == 0
 
 
 def test_training_survives_the_death_of_the_server(in_folder, server):

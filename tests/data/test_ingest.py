@@ -162,6 +162,17 @@ def test_a_connection_that_breaks_off_leaves_nothing(tmp_path, small_mnist):
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_portal_that_talks_no_http_is_one_line(tmp_path, small_mnist):
+    class Garbage(Quiet):
+        def do_GET(self):
+            self.wfile.write(b"please log in first\r\n\r\n")
+            self.close_connection = True
+
+    with mirror(small_mnist, Garbage) as (url, _), pytest.raises(StageError, match="could not be downloaded"):
+        ingest.fetch(tmp_path / "data", [url], pause=0)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_without_a_network_one_line_says_what_to_do(tmp_path, small_mnist):
     with mirror(small_mnist) as (url, _):
         pass  # closed again: nothing listens there now

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import ingest
 from pipelines.prepare import Prepared, PrepareParams, Split, digest, prepare, split
+from pipelines.stage import StageError
 from tests.conftest import REPOSITORY
 
 SOURCE = ingest.digits()
@@ -96,10 +97,19 @@ def test_an_altered_test_split_stops_the_pipeline(in_folder):
     assert not (in_folder / "data" / "prepared.npz").exists()
 
 
-def test_an_image_without_ink_is_named(in_folder):
+def test_an_image_without_ink_is_named():
     blank = SOURCE.images.copy()
-    row = int(np.flatnonzero(SPLITS == Split.TRAIN)[0])
-    blank[row] = 0
-    ran = run(in_folder, replace(SOURCE, images=blank))
+    blank[7] = 0
+    with pytest.raises(StageError, match=r"row 7 of data/raw\.npz, labelled 7: nothing stands out from the paper"):
+        prepare(replace(SOURCE, images=blank), SPLITS)
+
+
+def test_a_split_that_lacks_a_class_is_refused(in_folder):
+    params = in_folder / "params.yaml"
+    params.write_text(params.read_text().replace("validation: 0.1", "validation: 0.001"))
+    ran = run(in_folder, SOURCE)
     assert ran.returncode == 1
-    assert "nothing stands out from the paper" in ran.stderr or "is not the frozen one" in ran.stderr
+    assert (
+        "prepare: the validation split has no image of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]; params.yaml: give" in ran.stderr
+    )
+    assert not (in_folder / "data" / "prepared.npz").exists()

@@ -51,6 +51,12 @@ def test_mnist_passes(shared_mnist):
             "length",
             "1797 images, 1796 labels, 1797 test flags: expected as many of each",
         ),
+        (
+            replace(GOOD, labels=GOOD.labels[:, None]),
+            "shape",
+            "labels have shape (1797, 1), test flags (1797,), expected n",
+        ),
+        (replace(GOOD, is_test=np.array(True)), "shape", "labels have shape (1797,), test flags (), expected n"),
         (replace(GOOD, labels=changed(GOOD.labels, [5, 9], 10)), "labels", "2 labels outside 0 to 9: rows 5, 9"),
         (
             replace(GOOD, images=changed(GOOD.images, 7, 3)),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,60 +26,77 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 STAGES = ["ingest", "validate", "prepare", "train", "evaluate", "export", "promote"]
 
 
+class Outcome:
+    """What a command printed, and a copy of what it left: the tests come in any order, and the clone goes on."""
+
+    def __init__(self, clone, ran, folder):
+        self.ran = ran
+        self.said = ran.stdout + ran.stderr
+        self.stages = stages_run(ran)
+        self.out = folder / "out"
+        shutil.copytree(clone.folder / "out", self.out)
+        log = clone.folder / "promotions.jsonl"
+        self.promotions = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def read(self, name):
+        return json.loads((self.out / name).read_text())
+
+
 @pytest.fixture(scope="module")
-def cold(clone):
+def cold(clone, tmp_path_factory):
     """The first `dvc repro` of a fresh clone."""
     ran = clone.repro()
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran
+    return Outcome(clone, ran, tmp_path_factory.mktemp("cold"))
 
 
 @pytest.fixture(scope="module")
-def warm(clone, cold):
+def warm(clone, cold, tmp_path_factory):
     """A second one, with nothing changed."""
-    return clone.repro()
+    return Outcome(clone, clone.repro(), tmp_path_factory.mktemp("warm"))
 
 
 @pytest.fixture(scope="module")
-def refused(clone, warm):
+def refused(clone, warm, tmp_path_factory):
     """A third one, with a model that has hardly been trained."""
-    before = (clone.folder / "promotions.jsonl").read_text()
-    clone.set("train", images_seen=2_000)
-    ran = clone.repro()
-    assert (clone.folder / "promotions.jsonl").read_text() == before
-    return ran
+    clone.set("train", images_seen=3_000)
+    return Outcome(clone, clone.repro(), tmp_path_factory.mktemp("refused"))
 
 
-def read(clone, name):
-    return json.loads((clone.folder / "out" / name).read_text())
+@pytest.fixture(scope="module")
+def experiment(clone, refused, tmp_path_factory):
+    """A fourth one, as an experiment that changes what is evaluated, of the same bad model."""
+    ran = clone.run("dvc", "exp", "run", "-S", "evaluate.calibration_bins=10")
+    return Outcome(clone, ran, tmp_path_factory.mktemp("experiment"))
 
 
 def test_every_stage_runs_once(cold):
-    assert stages_run(cold) == STAGES
-    assert "Traceback" not in cold.stdout + cold.stderr
+    assert cold.stages == STAGES
+    assert "Traceback" not in cold.said
 
 
 def test_a_second_time_nothing_runs(warm):
-    assert stages_run(warm) == []
-    assert "Data and pipelines are up to date." in warm.stdout + warm.stderr
+    assert warm.stages == []
+    assert "Data and pipelines are up to date." in warm.said
 
 
 def test_the_first_model_is_promoted_and_bound_to_all_it_was_made_of(clone, cold):
-    [entry] = map(json.loads, (clone.folder / "promotions.jsonl").read_text().splitlines())
-    champion = bundle.read(clone.folder / "out" / "champion")
+    [entry] = cold.promotions
+    champion = bundle.read(cold.out / "champion")
     assert entry["model"] == champion.version
     assert entry["previous"] is None
     assert entry["by"]
     assert champion.sha256["data"] == bundle.sha256(clone.folder / "data" / "prepared.npz")
     assert champion.git_dirty is False
     assert len(champion.git_revision) == 40
-    assert {champion.run, champion.mlflow_run_id} == set(read(clone, "run.json").values())
+    known = cold.read("run.json")
+    assert [champion.run, champion.mlflow_run_id] == [known["run"], known["mlflow_run_id"]]
 
 
 def test_the_champion_reads_the_test_split_as_the_metrics_say(clone, cold):
     images, labels = Prepared.load(clone.folder / "data" / "prepared.npz").of(Split.TEST)
-    said = Predictor.load(clone.folder / "out" / "champion").probabilities(images).argmax(axis=1)
-    metrics = read(clone, "metrics.json")
+    said = Predictor.load(cold.out / "champion").probabilities(images).argmax(axis=1)
+    metrics = cold.read("metrics.json")
     assert (said != labels).sum() == metrics["errors"]
     assert metrics["accuracy"] == pytest.approx((said == labels).mean())
     assert metrics["accuracy"] >= 0.985
@@ -86,14 +104,14 @@ def test_the_champion_reads_the_test_split_as_the_metrics_say(clone, cold):
     assert sum(row["images"] for row in metrics["per_class"].values()) == metrics["images"] == len(labels)
 
 
-def test_the_bundle_equals_torch_on_every_test_image(clone, cold):
-    export = read(clone, "export.json")
-    assert export["images"] == read(clone, "metrics.json")["images"]
+def test_the_bundle_equals_torch_on_every_test_image(cold):
+    export = cold.read("export.json")
+    assert export["images"] == cold.read("metrics.json")["images"]
     assert export["max_difference"] <= 1e-4
 
 
 def test_the_bundle_names_no_folder_of_this_machine(clone, cold):
-    for file in (clone.folder / "out" / "bundle").iterdir():
+    for file in (cold.out / "bundle").iterdir():
         assert str(clone.folder).encode() not in file.read_bytes(), file.name
         assert b"site-packages" not in file.read_bytes(), file.name
 
@@ -102,8 +120,8 @@ def test_mlflow_has_one_run_with_everything(clone, cold, monkeypatch):
     monkeypatch.chdir(clone.folder)
     client = MlflowClient("sqlite:///mlflow.db")
     experiment = client.get_experiment_by_name("neocog")
-    [run] = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"], max_results=1)
-    assert run.info.run_id == read(clone, "run.json")["mlflow_run_id"]
+    [run] = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"], max_results=1)
+    assert run.info.run_id == cold.read("run.json")["mlflow_run_id"]
     assert run.info.status == "FINISHED"
     assert run.data.params["data.source"] == "digits"
     assert {"loss", "validation_accuracy", "test.accuracy", "export.max_difference"} <= set(run.data.metrics)
@@ -111,38 +129,51 @@ def test_mlflow_has_one_run_with_everything(clone, cold, monkeypatch):
     assert set(run.data.tags) >= {"git.revision", "git.dirty", "data.sha256", "params.sha256"}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["prepared"]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"plots", "bundle", "metrics.json", "gate.json", "gate.md", "training.csv"} <= files
+    assert {"plots", "bundles", "metrics.json", "gate.json", "gate.md", "training.csv"} <= files
 
 
 def test_a_changed_training_parameter_runs_from_train_on(refused):
-    assert stages_run(refused) == ["train", "evaluate", "export", "promote"]
+    assert refused.stages == ["train", "evaluate", "export", "promote"]
 
 
-def test_a_bad_model_is_refused_and_changes_nothing(clone, refused, monkeypatch):
-    assert refused.returncode != 0
-    assert re.search(r"promote: model [0-9a-f]{12} is refused: .*accuracy", refused.stdout + refused.stderr)
-    gate = read(clone, "gate.json")
-    champion = bundle.read(clone.folder / "out" / "champion")
-    assert gate["promoted"] is False
+def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused, monkeypatch):
+    assert refused.ran.returncode != 0
+    assert re.search(r"promote: model [0-9a-f]{12} is refused: .*accuracy", refused.said)
+    assert refused.promotions == cold.promotions
+    gate = refused.read("gate.json")
+    champion = bundle.read(refused.out / "champion")
+    assert champion == bundle.read(cold.out / "champion")
+    assert gate["passed"] is False
     assert gate["champion"] == champion.version != gate["challenger"]
-    assert (clone.folder / "out" / "gate.md").read_text().startswith(f"# Refused: model {gate['challenger']}")
+    assert (refused.out / "gate.md").read_text().startswith(f"# Refused: model {gate['challenger']}")
     monkeypatch.chdir(clone.folder)
-    model = MlflowClient("sqlite:///mlflow.db").get_registered_model("neocog")
-    assert {alias: str(version) for alias, version in model.aliases.items()} == {"champion": "1", "challenger": "2"}
+    client = MlflowClient("sqlite:///mlflow.db")
+    crowned = client.get_model_version_by_alias("neocog", "champion")
+    assert crowned.run_id == cold.read("run.json")["mlflow_run_id"]
+    assert client.get_model_version_by_alias("neocog", "challenger").run_id != crowned.run_id
 
 
-def test_the_same_seed_in_another_clone_gives_the_same_model(clone, refused, other_clone):
-    other_clone.set("train", images_seen=2_000)
+def test_an_experiment_is_judged_and_never_promoted(refused, experiment):
+    assert experiment.ran.returncode == 0, experiment.said
+    assert experiment.stages == ["evaluate", "export", "promote"]
+    assert "would be refused: " in experiment.said
+    assert experiment.read("gate.json")["passed"] is False
+    assert experiment.promotions == refused.promotions
+    assert bundle.read(experiment.out / "champion") == bundle.read(refused.out / "champion")
+
+
+def test_the_same_seed_in_another_clone_gives_the_same_model(refused, other_clone):
+    other_clone.set("train", images_seen=3_000)
     ran = other_clone.repro("export")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    ours, theirs = (bundle.read(each.folder / "out" / "bundle") for each in (clone, other_clone))
+    ours, theirs = (bundle.read(out / "bundle") for out in (refused.out, other_clone.folder / "out"))
     assert ours.sha256["model"] == theirs.sha256["model"]
     assert ours.sha256["golden.npz"] == theirs.sha256["golden.npz"]
     assert ours.run != theirs.run
 
 
-def test_the_demo_reads_its_samples(clone, refused):
-    ran = clone.run(sys.executable, "scripts/demo.py")
+def test_the_demo_reads_its_samples(clone, cold):
+    ran = clone.run(sys.executable, "scripts/demo.py", NEOCOG_BUNDLE=str(cold.out / "champion"))
     assert ran.returncode == 0, ran.stderr
     rows = re.findall(r"samples/\S+-(\d)\.png +(\d) +([\d.]+)% +curl -F image=@samples", ran.stdout)
     assert len(rows) == 6
@@ -154,7 +185,7 @@ def test_the_champion_is_served_and_reads_held_out_digits(clone, cold):
     prepared = Prepared.load(clone.folder / "data" / "prepared.npz")
     rows = prepared.rows[prepared.splits == Split.TEST][:100]
     source = digits()
-    env = {**os.environ, "NEOCOG_PORT": "0", "NEOCOG_BUNDLE": str(clone.folder / "out" / "champion")}
+    env = {**os.environ, "NEOCOG_PORT": "0", "NEOCOG_BUNDLE": str(cold.out / "champion")}
     service = subprocess.Popen([sys.executable, "-m", "service"], env=env, stderr=subprocess.PIPE, text=True)
     try:
         address = next(found[1] for line in service.stderr if (found := re.search(r"running on (http://\S+)", line)))

@@ -59,6 +59,16 @@ def test_an_unknown_field_is_refused(folder):
         bundle.read(folder)
 
 
+@pytest.mark.parametrize(
+    "change", [{"version": "0" * 12}, {"abstain_below": 2.0}, {"labels": ["x"]}, {"temperature": 0}]
+)
+def test_a_manifest_that_contradicts_itself_is_refused(folder, change):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(BundleError, match=r"contradicts itself|is not a manifest this code reads"):
+        bundle.read(folder)
+
+
 def test_a_new_bundle_replaces_the_old_one_whole(folder):
     (folder / "left-over").touch()
     make_bundle(folder, run="another-run")

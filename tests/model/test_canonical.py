@@ -1,5 +1,6 @@
 """One preprocessing contract: whatever the canvas, the network sees the same digit."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -8,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.canonical import CENTRE, LONG_SIDE, SIDE, canonical, grey
-from model.images import NoInk
+from model.canonical import CENTRE, LONG_SIDE, SIDE, VERSION, canonical, grey
+from model.images import BadImage, NoInk
 from model.synthetic import draw
+from tests.conftest import REPOSITORY
 
 DIGIT = np.rint(draw(5, size=40, pen=0.1, canvas=(60, 60)) * 255).astype(np.uint8)
 
@@ -99,6 +101,36 @@ def test_a_photo_is_turned_the_way_its_exif_says():
 def test_sixteen_bits_are_not_clipped():
     deep = Image.fromarray(DIGIT.astype(np.uint16) * 257)
     assert np.array_equal(canonical(deep), canonical(DIGIT))
+
+
+def test_sixteen_bits_of_blank_paper_have_no_ink():
+    page = np.random.default_rng(0).integers(29_998, 30_002, (60, 60)).astype(np.uint16)
+    with pytest.raises(NoInk):
+        canonical(Image.fromarray(page))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-5.0, 5.0), (0.0, 1e9), (float("nan"), 1.0)])
+def test_numbers_that_are_no_grey_levels_are_refused(low, high):
+    image = np.full((30, 30), low, np.float32)
+    image[10:20, 12:18] = high
+    with pytest.raises(BadImage, match="pixels run from"):
+        canonical(Image.fromarray(image))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12"])
+def test_broken_exif_is_passed_over(kind, exif):
+    file = io.BytesIO()
+    Image.fromarray(DIGIT).save(file, kind, exif=exif)
+    assert canonical(Image.open(file)).shape == (SIDE, SIDE)
+
+
+def test_the_version_is_raised_when_the_samples_come_out_differently():
+    """If this fails, `canonical` has changed: raise its VERSION, and enter what the samples hash to now."""
+    seen = b"".join(canonical(Image.open(file)).tobytes() for file in sorted((REPOSITORY / "samples").glob("*.png")))
+    assert {VERSION: hashlib.sha256(seen).hexdigest()} == {
+        "1": "1e2337f9c2083c032fdcd60945efd893582bf4488cf00c20a4e24b50ff8ce607"
+    }
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "I", "F"])

@@ -58,8 +58,9 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch):
     make_bundle(tmp_path / "bundle")
     (tmp_path / "bundle" / "model.onnx").write_bytes(b"not a model")
     manifest = bundle.Manifest.model_validate_json((tmp_path / "bundle" / "manifest.json").read_bytes())
-    hashes = manifest.sha256 | {"model": bundle.sha256(tmp_path / "bundle" / "model.onnx")}
-    (tmp_path / "bundle" / "manifest.json").write_text(manifest.model_copy(update={"sha256": hashes}).model_dump_json())
+    digest = bundle.sha256(tmp_path / "bundle" / "model.onnx")
+    changes = {"sha256": manifest.sha256 | {"model": digest}, "version": digest[:12]}
+    (tmp_path / "bundle" / "manifest.json").write_text(manifest.model_copy(update=changes).model_dump_json())
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
         Predictor.load(tmp_path / "bundle")
 

@@ -90,6 +90,7 @@ JSON = {"Content-Type": "application/json"}
         (b"", JSON, 400, "malformed-json"),
         (b"{", JSON, 400, "malformed-json"),
         (b"\xff", JSON, 400, "malformed-json"),
+        (b"[" * 100_000, JSON, 400, "malformed-json"),
         (b"[]", JSON, 400, "missing-field"),
         (b'{"image": 7}', JSON, 400, "missing-field"),
         (b'{"image": ""}', JSON, 400, "empty-body"),
