@@ -88,6 +88,26 @@ def no_server(monkeypatch):
         yield  # bound but not listening: connections are refused
 
 
+@pytest.fixture
+def embedded(in_folder, monkeypatch):
+    """No server: the default, a database in the current folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    forget_stores()
+    return in_folder / "mlflow.db"
+
+
+def forget_stores():
+    """MLflow keeps its connections as long as a process lives, by an address that is relative to the current folder; a
+    stage is a process of its own."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    SqlAlchemyStore._engine_map.clear()
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    _get_store_registry()._get_store_with_resolved_uri.cache_clear()
+
+
 def record(run, folder, after_metrics=lambda: None):
     """What a pipeline records, in its order."""
     run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
@@ -142,11 +162,10 @@ def test_a_run_reaches_the_server_as_it_happens(in_folder, server, capfd):
     assert bundle.read(found.bundle) == bundle.read(in_folder / "bundle")
 
 
-def test_without_a_server_the_default_is_a_database_beside_the_project(in_folder, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_without_a_server_the_default_is_a_database_beside_the_project(in_folder, embedded):
     with start() as run:
         record(run, in_folder)
-    assert (in_folder / "mlflow.db").exists()
+    assert embedded.exists()
     assert_whole(run, tracking.EMBEDDED)
 
 
@@ -203,8 +222,7 @@ def test_an_answer_to_a_registration_that_was_lost_makes_no_second_version(in_fo
     assert len(MlflowClient(server.uri).search_model_versions(f"name = '{tracking.NAME}'")) == 1
 
 
-def test_another_server_gets_the_whole_run(in_folder, server, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+def test_another_server_gets_the_whole_run(in_folder, server, embedded, monkeypatch):
     with start() as run:
         run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
         for step in (1, 2):
@@ -222,24 +240,14 @@ def test_another_server_gets_the_whole_run(in_folder, server, monkeypatch):
     assert_whole(run, server.uri)
 
 
-def test_a_run_that_was_deleted_there_is_sent_again(in_folder, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_a_run_that_was_deleted_there_is_sent_again(in_folder, embedded):
     with start() as run:
         run.metrics({"loss": 1.0}, step=1)
-        (in_folder / "mlflow.db").rename(in_folder / "the-old.db")  # what `rm mlflow.db` does
-        _forget_stores()
+        embedded.unlink()
+        forget_stores()
         run.metrics({"loss": 0.5}, step=2)
     history = MlflowClient(tracking.EMBEDDED).get_metric_history(run.sent.run_id, "loss")
     assert [metric.value for metric in history] == [1.0, 0.5]
-
-
-def _forget_stores():
-    """MLflow keeps a connection to each database for as long as the process lives; a new stage is a new process."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    SqlAlchemyStore._engine_map.clear()
-    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
 
 
 def test_the_champions_bundle_is_the_one_that_was_crowned(in_folder, server):

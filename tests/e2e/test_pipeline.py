@@ -116,9 +116,8 @@ def test_the_bundle_names_no_folder_of_this_machine(clone, cold):
         assert b"site-packages" not in file.read_bytes(), file.name
 
 
-def test_mlflow_has_one_run_with_everything(clone, cold, monkeypatch):
-    monkeypatch.chdir(clone.folder)
-    client = MlflowClient("sqlite:///mlflow.db")
+def test_mlflow_has_one_run_with_everything(clone, cold):
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     experiment = client.get_experiment_by_name("neocog")
     [run] = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"], max_results=1)
     assert run.info.run_id == cold.read("run.json")["mlflow_run_id"]
@@ -136,7 +135,7 @@ def test_a_changed_training_parameter_runs_from_train_on(refused):
     assert refused.stages == ["train", "evaluate", "export", "promote"]
 
 
-def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused, monkeypatch):
+def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused):
     assert refused.ran.returncode != 0
     assert re.search(r"promote: model [0-9a-f]{12} is refused: .*accuracy", refused.said)
     assert refused.promotions == cold.promotions
@@ -146,8 +145,7 @@ def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused, monkey
     assert gate["passed"] is False
     assert gate["champion"] == champion.version != gate["challenger"]
     assert (refused.out / "gate.md").read_text().startswith(f"# Refused: model {gate['challenger']}")
-    monkeypatch.chdir(clone.folder)
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     crowned = client.get_model_version_by_alias("neocog", "champion")
     assert crowned.run_id == cold.read("run.json")["mlflow_run_id"]
     assert client.get_model_version_by_alias("neocog", "challenger").run_id != crowned.run_id

@@ -117,6 +117,7 @@ def test_numbers_that_are_no_grey_levels_are_refused(low, high):
         canonical(Image.fromarray(image))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12"])
 def test_broken_exif_is_passed_over(kind, exif):

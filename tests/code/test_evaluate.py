@@ -1,0 +1,69 @@
+"""The numbers and pictures that judge a model."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.evaluate import EvaluateParams, draw, judge, rival
+from pipelines.prepare import Prepared, Split
+from tests.bundles import DIGITS
+
+LABELS = np.tile(np.arange(10), 5).astype(np.uint8)
+
+
+@pytest.fixture
+def probabilities():
+    """Right on all but three 4s, which are read as 9, one of them unsurely."""
+    sure = np.full((50, 10), 0.1 / 9)
+    sure[np.arange(50), LABELS] = 0.9
+    fours = np.flatnonzero(LABELS == 4)
+    sure[fours[:3], 4], sure[fours[:3], 9] = 0.1 / 9, 0.9
+    sure[fours[0], 9] = 0.4
+    return sure / sure.sum(axis=1, keepdims=True)
+
+
+def test_the_numbers_are_those_of_the_definitions(probabilities):
+    found = judge(probabilities, LABELS, bins=10, abstain_below=0.9)
+    assert (found["images"], found["errors"], found["accuracy"]) == (50, 3, 0.94)
+    assert found["coverage"] == pytest.approx(49 / 50)
+    assert found["accuracy_answered"] == pytest.approx(47 / 49)
+    assert found["per_class"]["4"] == {"precision": 1.0, "recall": 0.4, "f1": pytest.approx(4 / 7), "images": 5}
+    assert found["per_class"]["9"]["precision"] == pytest.approx(5 / 8)
+    assert found["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(50), LABELS]).mean())
+
+
+def test_the_plots_hold_every_prediction(tmp_path, probabilities):
+    images = np.tile(DIGITS, (5, 1, 1))
+    draw(tmp_path, images, LABELS, probabilities, judge(probabilities, LABELS, bins=10, abstain_below=0.5))
+    with (tmp_path / "confusion.csv").open() as file:
+        rows = [(int(row["actual"]), int(row["predicted"])) for row in csv.DictReader(file)]
+    assert rows == list(zip(LABELS.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
+    with (tmp_path / "per_class.csv").open() as file:
+        assert [row["recall"] for row in csv.DictReader(file)][4] == "0.4"
+    for name in ("confusion.png", "errors.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_a_model_without_errors_has_pictures_too(tmp_path):
+    perfect = np.eye(10)[LABELS]
+    draw(tmp_path, np.tile(DIGITS, (5, 1, 1)), LABELS, perfect, judge(perfect, LABELS, bins=10, abstain_below=0.5))
+    assert (tmp_path / "errors.png").exists()
+
+
+def test_the_baselines_never_see_the_test_split():
+    images, labels = np.tile(DIGITS, (6, 1, 1)), np.tile(np.arange(10), 6).astype(np.uint8)
+    splits = np.repeat([Split.TRAIN, Split.TEST], [50, 10]).astype(np.uint8)
+    labels[50:] = (labels[50:] + 1) % 10  # who saw these would say so
+    said = rival(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
+    assert {name: digits.tolist() for name, digits in said.items()} == {
+        "logistic_regression": list(range(10)),
+        "rbf_svm": list(range(10)),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _parameters(in_folder):
+    """EvaluateParams are read from the current folder."""
