@@ -45,7 +45,7 @@ format: install-dev ## Put the code in the one style
 ui: install ## Open the MLflow UI on port 5000
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
 	  http*) echo "The tracking server has its own UI: $$MLFLOW_TRACKING_URI" ;; \
-	  *) mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --port 5000 ;; \
+	  *) mlflow server --workers 1 --backend-store-uri "$$MLFLOW_TRACKING_URI" --port 5000 ;; \
 	esac
 
 sync: install ## Send MLflow the runs it missed while it was down
