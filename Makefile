@@ -75,4 +75,4 @@ constraints: ## Resolve every dependency anew and pin it in constraints.txt
 	scripts/pin.sh
 
 clean: ## Remove what the project makes: .venv, data, models, runs
-	rm -rf $(VENV) data out runs mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info
+	rm -rf $(VENV) .dvc/cache .dvc/tmp data out runs mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info

@@ -6,7 +6,6 @@ reference.npz    histograms of what the model saw and said on validation data, f
 golden.npz       a few encoded images, their canonical pixels and their probabilities
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.hashing import sha256
 from model.labels import LABELS
 
 MODEL: Final = "model.onnx"
@@ -68,11 +68,6 @@ class Golden(BaseModel):
         with np.load(path, allow_pickle=False) as arrays:
             encoded = [arrays[f"encoded_{i}"].tobytes() for i in range(len(arrays["pixels"]))]
             return cls(encoded=encoded, pixels=arrays["pixels"], prob=arrays["prob"])
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(

@@ -1,7 +1,6 @@
 """A source of digits -> one .npz with images, labels and where they came from."""
 
 import gzip
-import hashlib
 import http.client
 import math
 import time
@@ -18,6 +17,7 @@ from pydantic import Field
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from model.hashing import sha256
 from pipelines import paths, stage
 from pipelines.source import Source
 from pipelines.stage import StageError
@@ -88,7 +88,7 @@ def check(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise StageError(f"data.mnist_dir: {path} is missing; needed are {', '.join(SHA256)}")
-        found = _sha256(path)
+        found = sha256(path)
         if found != expected:
             raise StageError(f"{path} has SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…: truncated or altered")
 
@@ -100,7 +100,7 @@ def fetch(folder: Path, mirrors: Sequence[str] = MIRRORS, pause: float = 1.0) ->
     """
     for name, expected in SHA256.items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256(path) != expected:
             _download(path, expected, mirrors, pause)
 
 
@@ -111,7 +111,7 @@ def _download(path: Path, expected: str, mirrors: Sequence[str], pause: float) -
             try:
                 with stage.writing(path) as half:
                     _stream(mirror + path.name, half)
-                    found = _sha256(half)
+                    found = sha256(half)
                     if found != expected:
                         raise StageError(f"sent a file with SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…")
                 return
@@ -135,11 +135,6 @@ def _stream(url: str, path: Path) -> None:
                 bar.update(len(chunk))
         if size and file.tell() != size:
             raise OSError(f"broke off after {file.tell():,} of {size:,} bytes")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,9 +135,10 @@ def report(checks: list[Check], challenger: Manifest, champion: Manifest | None)
 def reigning(into: Path) -> Path | None:
     """The champion's bundle: the registry's where it answers and has one, else the local copy, else none."""
     local = paths.CHAMPION if paths.CHAMPION.exists() else None
-    try:
-        for run in tracking.waiting():  # a promotion that wasn't sent yet is newer than what the registry says
+    for run in tracking.waiting():  # a promotion that wasn't sent yet is newer than what the registry says
+        with suppress(tracking.Unreachable):  # a server that is down is noticed below; one bad run holds up no other
             run.send()
+    try:
         found = tracking.champion(into)
     except tracking.Unreachable as error:
         print(f"warning: {error}; the champion is taken from {paths.CHAMPION}", file=sys.stderr)

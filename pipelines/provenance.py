@@ -8,7 +8,7 @@ from typing import Final
 
 import yaml
 
-from model.bundle import sha256
+from model.hashing import sha256
 from pipelines import paths
 
 # What a run of the pipeline itself writes into git's tree; it doesn't make the code another.

@@ -33,7 +33,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
-from model.bundle import MANIFEST, sha256
+from model.bundle import MANIFEST
+from model.hashing import sha256
 from pipelines import paths, stage
 from pipelines.stage import StageError
 
@@ -152,9 +153,17 @@ class Run:
     @property
     def sent(self) -> Sent:
         """How far the server in use has this run."""
+        return Sent() if self.elsewhere else self._noted
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was another server that this run went to."""
+        return self._noted.uri not in (None, uri(), shown(uri()))
+
+    @property
+    def _noted(self) -> Sent:
         file = self.folder / "sent.json"
-        sent = Sent(**json.loads(file.read_text())) if file.exists() else Sent()
-        return sent if sent.uri in (uri(), shown(uri())) else Sent()
+        return Sent(**json.loads(file.read_text())) if file.exists() else Sent()
 
     @property
     def pending(self) -> int:
@@ -323,14 +332,19 @@ def champion(into: Path) -> Champion | None:
         if version is None:
             return None
         crowned = client.get_model_version(NAME, version)
-        place = crowned.tags[BUNDLE_TAG]
+        place = crowned.tags.get(BUNDLE_TAG)
+        if place is None:
+            raise Unreachable(f"version {version} of {NAME}, the champion in {shown(uri())}, has no bundle")
         return Champion(str(version), Path(client.download_artifacts(crowned.run_id, place, str(into))))
 
 
 def waiting() -> list[Run]:
-    """The runs recorded here that MLflow doesn't have whole, oldest first."""
+    """The runs recorded here that no server has, or the one in use not whole, oldest first.
+
+    What another server has isn't waiting: pointing tracking elsewhere doesn't move the past there.
+    """
     runs = [Run(file.parent.name) for file in sorted(paths.RUNS.glob("*/events.jsonl"))]
-    return [run for run in runs if run.pending]
+    return [run for run in runs if run.pending and not run.elsewhere]
 
 
 @contextmanager
@@ -347,7 +361,7 @@ def _reaching() -> Iterator[mlflow.MlflowClient]:
         SQLAlchemyError,
         OSError,
         ImportError,
-    ) as error:  # requests' are OSErrors; a driver may miss
+    ) as error:  # requests' are OSErrors; drivers may lack
         reason = str(error).splitlines()[0].replace(uri(), shown(uri()))[:160]
         code = getattr(error, "error_code", None)
         kind = Unknown if code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST) else Unreachable

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.images import MAX_PIXELS
+
 
 class SettingsError(Exception):
     """An environment variable holds what the service cannot use. Printed as one line."""
@@ -19,7 +21,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     max_body_bytes: int = Field(10_000_000, ge=1, description="larger request bodies are refused (413)")
-    max_pixels: int = Field(25_000_000, ge=1, description="images of more pixels are refused before decoding (413)")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="images of more pixels are refused before decoding (413)")
 
     @classmethod
     def from_environment(cls) -> "Settings":

@@ -224,20 +224,27 @@ def test_an_answer_to_a_registration_that_was_lost_makes_no_second_version(in_fo
 
 def test_another_server_gets_the_whole_run(in_folder, server, embedded, monkeypatch):
     with start() as run:
-        run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
-        for step in (1, 2):
-            run.metrics({"loss": 1 / step}, step=step)
         first = run.sent.run_id
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        run.metrics({"loss": 1 / 3}, step=3)
-        run.metrics({"test.accuracy": 0.99})
-        (in_folder / "report.txt").write_text("fine")
-        run.artifact(in_folder / "report.txt")
-        make_bundle(in_folder / "bundle")
-        run.register(in_folder / "bundle", {"sha256": "abc"})
-        run.crown()
+        record(run, in_folder, after_metrics=lambda: monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri))
     assert run.sent.run_id != first
     assert_whole(run, server.uri)
+
+
+def test_what_one_server_has_does_not_wait_for_another(in_folder, server, embedded, monkeypatch):
+    with start() as run:
+        pass
+    assert run.pending == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    assert run.pending == 2
+    assert tracking.waiting() == []
+
+
+def test_a_champion_without_a_bundle_cannot_be_used(in_folder, server):
+    with start() as run:
+        record(run, in_folder)
+    MlflowClient(server.uri).delete_model_version_tag(tracking.NAME, "1", tracking.BUNDLE_TAG)
+    with pytest.raises(Unreachable, match=r"version 1 of neocog-\w+, the champion in .*, has no bundle"):
+        tracking.champion(in_folder)
 
 
 def test_a_run_that_was_deleted_there_is_sent_again(in_folder, embedded):

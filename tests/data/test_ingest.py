@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from model.hashing import sha256
 from pipelines import ingest
 from pipelines.source import Source
 from pipelines.stage import StageError
@@ -103,7 +104,7 @@ def small_mnist(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ingest.SHA256:
         (folder / name).write_bytes(gzip.compress(name.encode() * 1000, mtime=0))
-    monkeypatch.setattr(ingest, "SHA256", {name: ingest._sha256(folder / name) for name in ingest.SHA256})
+    monkeypatch.setattr(ingest, "SHA256", {name: sha256(folder / name) for name in ingest.SHA256})
     return folder
 
 

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from model import bundle
+from model.hashing import sha256
 from model.predictor import Predictor
 from pipelines.ingest import digits
 from pipelines.prepare import Prepared, Split
@@ -86,7 +87,7 @@ def test_the_first_model_is_promoted_and_bound_to_all_it_was_made_of(clone, cold
     assert entry["model"] == champion.version
     assert entry["previous"] is None
     assert entry["by"]
-    assert champion.sha256["data"] == bundle.sha256(clone.folder / "data" / "prepared.npz")
+    assert champion.sha256["data"] == sha256(clone.folder / "data" / "prepared.npz")
     assert champion.git_dirty is False
     assert len(champion.git_revision) == 40
     known = cold.read("run.json")

@@ -8,6 +8,7 @@ import pytest
 
 from model import bundle
 from model.bundle import BundleError, Golden
+from model.hashing import sha256
 from model.predictor import Predictor
 from tests.bundles import DIGITS, make_bundle
 
@@ -58,7 +59,7 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch):
     make_bundle(tmp_path / "bundle")
     (tmp_path / "bundle" / "model.onnx").write_bytes(b"not a model")
     manifest = bundle.Manifest.model_validate_json((tmp_path / "bundle" / "manifest.json").read_bytes())
-    digest = bundle.sha256(tmp_path / "bundle" / "model.onnx")
+    digest = sha256(tmp_path / "bundle" / "model.onnx")
     changes = {"sha256": manifest.sha256 | {"model": digest}, "version": digest[:12]}
     (tmp_path / "bundle" / "manifest.json").write_text(manifest.model_copy(update=changes).model_dump_json())
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
