@@ -137,7 +137,8 @@ def _accuracy(digits: Digits, labels: NDArray[np.uint8]) -> float:
 
 
 def _grey(levels: NDArray[np.float32]) -> Pixels:
-    return np.rint(levels.clip(0, 255)).astype(np.uint8)
+    whole: Pixels = np.rint(levels.clip(0, 255)).astype(np.uint8)
+    return whole
 
 
 def _shifted(images: Pixels, by: int, rng: np.random.Generator) -> Pixels:
@@ -181,7 +182,7 @@ def _resampled(canvases: Pixels, linear: NDArray[np.float64]) -> Pixels:
         row = place[0, inside] * CANVAS + place[1, inside]
         weights = weights + csr_array((weight[inside], (row, inside)), shape=weights.shape)
     flat = canvases.reshape(-1, CANVAS**2).astype(np.float32)
-    return _grey(flat @ weights).reshape(canvases.shape)
+    return _grey(np.asarray(flat @ weights)).reshape(canvases.shape)
 
 
 def _restroked(canvases: Pixels, by: int) -> Pixels:
@@ -190,7 +191,8 @@ def _restroked(canvases: Pixels, by: int) -> Pixels:
     for _ in range(abs(by)):
         fine = _spread(fine, np.maximum if by > 0 else np.minimum)
     four = fine[:, ::2].astype(np.uint16) + fine[:, 1::2]
-    return ((four[:, :, ::2] + four[:, :, 1::2] + 2) // 4).astype(np.uint8)
+    mean: Pixels = ((four[:, :, ::2] + four[:, :, 1::2] + 2) // 4).astype(np.uint8)
+    return mean
 
 
 def _spread(images: Pixels, pick: Callable[..., Pixels]) -> Pixels:

@@ -1,7 +1,7 @@
 """Judges the trained network on the frozen test split, beside what scikit-learn makes of the same split."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from model.canonical import Pixels
 from model.labels import CLASSES, LABELS
 from model.networks.baselines import baselines
 from model.networks.cnn import parameters
+from model.robustness import Point, curves, points
 from pipelines import paths, stage, tracking
+from pipelines.curves import nested, picture, write
 from pipelines.prepare import Prepared, Split
 from pipelines.train import logits, tensor, trained
 
@@ -27,6 +29,7 @@ class EvaluateParams(stage.Params, section="evaluate"):
 
     baseline_images: int = Field(ge=100)
     calibration_bins: int = Field(ge=2, le=100)
+    robustness_images: int = Field(ge=100)
     seed: int = Field(ge=0)
 
 
@@ -64,6 +67,15 @@ def rival(prepared: Prepared, params: EvaluateParams) -> dict[str, NDArray[np.ui
         bar.set_postfix_str(name)
         said[name] = classifier.fit(images[chosen], labels[chosen]).predict(test).astype(np.uint8)
     return said
+
+
+def robustness(
+    images: Pixels, labels: NDArray[np.uint8], read: Callable[[Pixels], NDArray[np.integer]], params: EvaluateParams
+) -> list[Point]:
+    """Every curve of what `read` makes of at most `robustness_images` of the test split."""
+    chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.robustness_images]
+    course = curves(images[chosen], labels[chosen], read, seed=params.seed)
+    return list(tqdm(course, desc="robustness", total=points(), unit="point", mininterval=0.5))
 
 
 def draw(folder: Path, images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating],
@@ -127,10 +139,16 @@ def main() -> None:
         name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on}
         for name, digits in said.items()
     }
+    found = robustness(images, labels, lambda pixels: logits(network, tensor(pixels)).argmax(axis=1), params)
+    distorted = min(params.robustness_images, len(images))
+    metrics["robustness"] = {"images": distorted, "accuracy": nested(found)}
     stage.write_json(paths.METRICS, metrics)
     with stage.writing(paths.PREDICTIONS) as half:
         np.savez(half, labels=labels, probabilities=probabilities, **said)  # type: ignore[arg-type]
     draw(paths.PLOTS, images, labels, probabilities, metrics)
+    write(paths.PLOTS / "robustness.csv", {"cnn": found})
+    title = f"The network that is served, on {distorted:,} test images"
+    picture({"cnn": found}, title).savefig(paths.PLOTS / "robustness.png", dpi=80, metadata={"Software": None})
     run = tracking.Run.resume()
     run.metrics({f"test.{name}": value for name, value in stage.flat(metrics).items()})
     run.artifact(paths.METRICS)

@@ -25,6 +25,7 @@ from model.predictor import Predictor
 from pipelines import paths, provenance, stage, tracking
 from pipelines.prepare import Prepared, Split
 from pipelines.stage import StageError
+from pipelines.timing import inference_us
 from pipelines.train import tensor, trained
 
 OPSET: Final = 20
@@ -161,7 +162,8 @@ def main() -> None:
     images, _ = prepared.of(Split.TEST)
     with torch.inference_mode():
         judged = torch.cat([network(batch) for batch in torch.split(tensor(images), 1024)]).numpy()
-    served = Predictor.load(paths.BUNDLE).probabilities(images)
+    predictor = Predictor.load(paths.BUNDLE)
+    served = predictor.probabilities(images)
     difference = float(np.abs(served - judged).max())
     if not difference <= params.max_difference:
         raise StageError(
@@ -169,8 +171,9 @@ def main() -> None:
             f" at most export.max_difference = {params.max_difference:.0e} is allowed"
         )
     size = (paths.BUNDLE / bundle.MODEL).stat().st_size
-    stage.write_json(paths.EXPORT, {"images": len(images), "max_difference": difference, "model_bytes": size})
-    run.metrics({"export.max_difference": difference, "export.model_bytes": size})
+    cost = {"model_bytes": size, "inference_us": round(inference_us(predictor, images[0]), 1)}
+    stage.write_json(paths.EXPORT, {"images": len(images), "max_difference": difference, **cost})
+    run.metrics({f"export.{name}": value for name, value in {"max_difference": difference, **cost}.items()})
     tags = {f"{name}.sha256": manifest.sha256[name] for name in ("model", "data", "params")}
     run.register(paths.BUNDLE, tags | {"version": manifest.version, "git.revision": str(manifest.git_revision)})
     print(f"export: model {manifest.version}, {size:,} bytes; ONNX Runtime equals torch within {difference:.1e}"

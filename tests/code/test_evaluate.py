@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.evaluate import EvaluateParams, draw, judge, rival
+from model.robustness import points
+from pipelines.evaluate import EvaluateParams, draw, judge, rival, robustness
 from pipelines.prepare import Prepared, Split
 from tests.bundles import DIGITS
 
@@ -62,6 +63,21 @@ def test_the_baselines_never_see_the_test_split():
         "logistic_regression": list(range(10)),
         "rbf_svm": list(range(10)),
     }
+
+
+def test_the_curves_are_of_a_part_of_the_test_split_that_stays_the_same():
+    images, labels = np.tile(DIGITS, (30, 1, 1)), np.tile(np.arange(10), 30).astype(np.uint8)
+    asked = []
+
+    def read(pixels):
+        asked.append(pixels)
+        return pixels.reshape(len(pixels), -1).argmax(axis=1) % 10
+
+    params = EvaluateParams.load().model_copy(update={"robustness_images": 100})
+    found = robustness(images, labels, read, params)
+    assert len(found) == points()
+    assert {len(pixels) for pixels in asked} == {100}
+    assert robustness(images, labels, read, params) == found
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,13 @@ import pytest
 from scipy.stats import binomtest
 
 from model import bundle
+from model.predictor import Predictor
+from model.robustness import distorted, product
 from pipelines import paths
-from pipelines.promote import PromoteParams, crown, gate, mcnemar, report
+from pipelines.promote import Challenger, PromoteParams, crown, gate, mcnemar, report
+from pipelines.timing import inference_us
 from pipelines.tracking import Run
-from tests.bundles import make_bundle
+from tests.bundles import DIGITS, make_bundle
 from tests.conftest import REPOSITORY
 
 LABELS = np.repeat(np.arange(10), 40).astype(np.uint8)
@@ -33,9 +36,17 @@ def spread(count, start=0):
 WEAK, STRONG = wrong(*spread(20)), wrong(*spread(8))
 
 
-def refused(challenger, champion=None, *, weak=WEAK, strong=STRONG, size=230_000, shared=0, params=PARAMS):
+def says(digits, *, shifted=None, bare_shifted=None, size=230_000, us=80.0):
+    """A challenger that reads the test images as `digits`, and shifted ones no worse unless told otherwise."""
+    return Challenger(
+        digits, digits if shifted is None else shifted, digits if bare_shifted is None else bare_shifted, size, us
+    )
+
+
+def refused(challenger, champion=None, *, weak=WEAK, strong=STRONG, shared=0, params=PARAMS):
+    challenger = challenger if isinstance(challenger, Challenger) else says(challenger)
     rivals = {"logistic_regression": weak, "rbf_svm": strong}
-    checks = list(gate(LABELS, challenger, rivals, champion, size, shared, params))
+    checks = list(gate(LABELS, challenger, rivals, champion, shared, params))
     return [check.name for check in checks if not check.passed]
 
 
@@ -51,6 +62,7 @@ def test_a_clearly_bad_model_is_refused_on_every_count():
     guess = np.random.default_rng(0).integers(0, 10, 400).astype(np.uint8)
     assert refused(guess, champion=wrong(*spread(5))) == [
         "accuracy", *(f"accuracy on {digit}" for digit in range(10)),
+        "shifted by 8 px", "shifted by 2 px, without canonical",
         "beats logistic regression", "not worse than the RBF SVM", "not worse than the champion",
     ]  # fmt: skip
 
@@ -62,7 +74,7 @@ def test_one_bad_class_is_enough():
 def test_a_class_that_is_missing_cannot_pass():
     rows = LABELS != 4
     rivals = {"logistic_regression": WEAK[rows], "rbf_svm": STRONG[rows]}
-    checks = list(gate(LABELS[rows], LABELS[rows], rivals, None, 1, 0, PARAMS))
+    checks = list(gate(LABELS[rows], says(LABELS[rows]), rivals, None, 0, PARAMS))
     assert [check.name for check in checks if not check.passed] == ["accuracy on 4"]
 
 
@@ -79,7 +91,50 @@ def test_worse_by_chance_is_not():
 
 
 def test_too_large_a_model_is_refused():
-    assert refused(wrong(*spread(5)), size=PARAMS.max_model_bytes + 1) == ["size"]
+    assert refused(says(wrong(*spread(5)), size=PARAMS.max_model_bytes)) == []
+    assert refused(says(wrong(*spread(5)), size=PARAMS.max_model_bytes + 1)) == ["size"]
+
+
+def test_too_slow_a_model_is_refused():
+    assert refused(says(wrong(*spread(5)), us=PARAMS.max_inference_us)) == []
+    assert refused(says(wrong(*spread(5)), us=PARAMS.max_inference_us + 1)) == ["latency"]
+
+
+def test_a_model_that_reads_shifted_digits_worse_is_refused():
+    good = wrong(*spread(5))
+    assert refused(says(good, shifted=wrong(*spread(13)))) == ["shifted by 8 px"]
+    assert refused(says(good, bare_shifted=wrong(*spread(61)))) == ["shifted by 2 px, without canonical"]
+
+
+@pytest.fixture(scope="module")
+def rigid(tmp_path_factory):
+    """A model that is right on every digit that stands where its templates stand, and lost where it doesn't."""
+    folder = tmp_path_factory.mktemp("rigid") / "bundle"
+    make_bundle(folder)
+    return Predictor.load(folder)
+
+
+def test_a_shift_intolerant_model_is_refused(rigid):
+    """It is perfect on the test images, and behind `canonical` on shifted ones too; by itself it is lost."""
+    images = product(distorted(np.repeat(DIGITS, 40, axis=0), "shift", 0, seed=0))
+    found = Challenger.measured(rigid, images, 1_000, PARAMS)
+    assert np.array_equal(found.digits, LABELS)
+    assert np.array_equal(found.shifted, LABELS)
+    assert refused(found) == ["shifted by 2 px, without canonical"]
+
+
+def test_a_product_that_no_longer_undoes_shifts_is_refused(rigid, monkeypatch):
+    """As if `canonical` cut the middle out of the picture, as the usual demo does."""
+    monkeypatch.setattr("pipelines.promote.product", lambda canvases: canvases[:, 8:-8, 8:-8])
+    found = Challenger.measured(rigid, np.repeat(DIGITS, 40, axis=0), 1_000, PARAMS)
+    assert np.array_equal(found.digits, LABELS)
+    assert "shifted by 8 px" in refused(found)
+
+
+def test_the_time_is_of_one_image_and_the_median_of_many(rigid, monkeypatch):
+    ticks = iter([tick for took in [80_000] * 400 + [9_000_000] * 150 for tick in (0, took)][100:])
+    monkeypatch.setattr("time.perf_counter_ns", lambda: next(ticks))
+    assert inference_us(rigid, DIGITS[3]) == 80
 
 
 def test_a_leak_is_refused():
@@ -107,10 +162,12 @@ def manifest(tmp_path):
 
 def test_the_report_says_the_decision_first(manifest):
     rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
-    checks = list(gate(LABELS, wrong(*range(280, 285)), rivals, None, 1, 0, PARAMS))
+    checks = list(gate(LABELS, says(wrong(*range(280, 285))), rivals, None, 0, PARAMS))
     text = report(checks, manifest, None)
     assert text.startswith(f"# Refused: model {manifest.version}\n\nChampion until now: none, so floors and baselines")
     assert "| ✗ | accuracy on 7 | 87.50% of 40 | at least 90.00% |" in text
+    assert "| ✓ | shifted by 8 px | 98.75% of 400 | at least 97.00% |" in text
+    assert "| ✓ | latency | 80 µs for one image | at most 500 |" in text
 
 
 def test_a_comparison_over_two_versions_of_canonical_is_said_to_be_one(manifest):

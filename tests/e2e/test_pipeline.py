@@ -24,7 +24,7 @@ from tests.e2e.conftest import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
-STAGES = ["ingest", "validate", "prepare", "train", "evaluate", "export", "promote"]
+STAGES = ["ingest", "validate", "prepare", "train", "evaluate", "export", "card", "promote"]
 
 
 class Outcome:
@@ -129,11 +129,11 @@ def test_mlflow_has_one_run_with_everything(clone, cold):
     assert set(run.data.tags) >= {"git.revision", "git.dirty", "data.sha256", "params.sha256"}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["prepared"]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"plots", "bundles", "metrics.json", "gate.json", "gate.md", "training.csv"} <= files
+    assert {"plots", "bundles", "metrics.json", "gate.json", "gate.md", "model_card.md", "training.csv"} <= files
 
 
 def test_a_changed_training_parameter_runs_from_train_on(refused):
-    assert refused.stages == ["train", "evaluate", "export", "promote"]
+    assert refused.stages == ["train", "evaluate", "export", "card", "promote"]
 
 
 def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused):
@@ -154,7 +154,7 @@ def test_a_bad_model_is_refused_and_changes_nothing(clone, cold, refused):
 
 def test_an_experiment_is_judged_and_never_promoted(refused, experiment):
     assert experiment.ran.returncode == 0, experiment.said
-    assert experiment.stages == ["evaluate", "export", "promote"]
+    assert experiment.stages == ["evaluate", "export", "card", "promote"]
     assert "would be refused: " in experiment.said
     assert experiment.read("gate.json")["passed"] is False
     assert experiment.promotions == refused.promotions
