@@ -4,3 +4,4 @@ from typing import Final
 
 LABELS: Final = tuple("0123456789")
 CLASSES: Final = len(LABELS)
+NO_DIGIT: Final = CLASSES  # the label of a picture that holds none: only ever to train on

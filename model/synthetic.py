@@ -1,61 +1,201 @@
-"""Digits drawn by the project itself, from strokes a person can read and change."""
+"""Digits drawn by the project itself: the styles of `model.styles`, written by a thousand hands.
 
-from collections.abc import Sequence
+Everything between a style and its picture is linear in the style's points until the pen comes down, so that all images
+of a style are drawn together: one matrix makes curves of their jittered points, and the pen is a disc moved along them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from scipy.interpolate import make_interp_spline
 
-Point: TypeAlias = tuple[float, float]
+from model.canonical import Pixels, canonical
+from model.labels import CLASSES
+from model.styles import STYLES, Style
 
-# Points the pen passes in order, x to the right and y down, in a box of 0..1; a point given twice is a corner.
-STROKES: Final[dict[int, Sequence[Sequence[Point]]]] = {
-    0: [[(0.50, 0.02), (0.22, 0.20), (0.16, 0.52), (0.26, 0.85), (0.50, 0.98), (0.76, 0.84), (0.84, 0.50), (0.76, 0.18), (0.50, 0.02)]],
-    1: [[(0.32, 0.22), (0.55, 0.02), (0.55, 0.02), (0.53, 0.50), (0.52, 0.98)]],
-    2: [[(0.18, 0.26), (0.32, 0.06), (0.58, 0.02), (0.80, 0.20), (0.70, 0.46), (0.42, 0.74), (0.16, 0.96), (0.16, 0.96), (0.50, 0.95), (0.86, 0.97)]],
-    3: [[(0.20, 0.12), (0.48, 0.01), (0.76, 0.14), (0.72, 0.36), (0.44, 0.47), (0.44, 0.47), (0.76, 0.58), (0.82, 0.80), (0.52, 0.99), (0.16, 0.88)]],
-    4: [[(0.60, 0.02), (0.38, 0.34), (0.12, 0.66), (0.12, 0.66), (0.50, 0.65), (0.90, 0.63)], [(0.66, 0.36), (0.63, 0.98)]],
-    5: [[(0.80, 0.03), (0.30, 0.05), (0.30, 0.05), (0.25, 0.42), (0.25, 0.42), (0.54, 0.36), (0.80, 0.54), (0.76, 0.86), (0.46, 0.99), (0.16, 0.88)]],
-    6: [[(0.70, 0.03), (0.38, 0.24), (0.20, 0.58), (0.26, 0.90), (0.54, 0.98), (0.78, 0.80), (0.68, 0.56), (0.42, 0.54), (0.22, 0.72)]],
-    7: [[(0.14, 0.06), (0.50, 0.05), (0.84, 0.04), (0.84, 0.04), (0.62, 0.45), (0.44, 0.98)]],
-    8: [[(0.74, 0.14), (0.46, 0.01), (0.24, 0.18), (0.44, 0.42), (0.74, 0.62), (0.72, 0.90), (0.46, 0.99), (0.22, 0.86), (0.30, 0.62), (0.58, 0.42), (0.76, 0.20), (0.70, 0.08)]],
-    9: [[(0.76, 0.22), (0.52, 0.02), (0.26, 0.16), (0.28, 0.42), (0.54, 0.48), (0.76, 0.24), (0.76, 0.24), (0.74, 0.58), (0.64, 0.98)]],
-}  # fmt: skip
+Point: TypeAlias = tuple[float, float]
+Floats: TypeAlias = NDArray[np.float64]
+Drawn: TypeAlias = tuple[Pixels, NDArray[np.uint8]]  # n x 28 x 28 from `canonical`, n labels
+Seed: TypeAlias = int | Sequence[int]
+
+SIZES: Final = (8, 12, 16, 20, 28, 40)  # pixels, the longer side of a digit: from a coarse scan to a fine one
+SIZE_SHARES: Final = (0.05, 0.07, 0.13, 0.35, 0.3, 0.1)
+MARGIN: Final = 2  # pixels around it
+SPACING: Final = 0.028  # of two discs along a stroke, in shares of the digit: about a pixel of the sizes most drawn
+
+
+@dataclass(frozen=True)
+class Hand:
+    """How far writers stray from a style; every image draws its own strays. Lengths are shares of the digit's box."""
+
+    jitter: float = 0.06  # of each point, standard deviation
+    lift: float = 0.03  # of each stroke as a whole, standard deviation
+    short: float = 0.1  # share of a stroke missing at either end, at most
+    swell: float = 0.25  # of the box's upper against its lower half, left against right: log of the exponent, s.d.
+    bend: float = 0.05  # standard deviation
+    aspect: float = 0.3  # log of width over height, standard deviation
+    slant: tuple[float, float] = (0.12, 0.25)  # sideways per height, mean (to the right) and standard deviation
+    rotation: float = 6  # degrees, standard deviation
+    pen: tuple[float, float] = (0.05, 0.27)  # width, log-uniform
+    pressure: float = 0.3  # of the pen's width along a stroke, at most
+    bilevel: float = 0.15  # share of images without grey levels
+
+
+HAND: Final = Hand()
+
+
+def write(count: int, seed: Seed, hand: Hand = HAND) -> Drawn:
+    """`count` digits in random order, made canonical. Equal seeds give equal images."""
+    rng = np.random.default_rng(seed)
+    digits = rng.integers(CLASSES, size=count).astype(np.uint8)
+    images = np.empty((count, 28, 28), np.uint8)
+    for digit, styles in STYLES.items():
+        rows = np.flatnonzero(digits == digit)
+        weights = np.array([style.weight for style in styles])
+        chosen = rng.choice(len(styles), len(rows), p=weights / weights.sum())
+        for number, style in enumerate(styles):
+            of_style = rows[chosen == number]
+            for at, image in written(style, len(of_style), hand, rng):
+                images[of_style[at]] = canonical(image)
+    return images, digits
+
+
+def written(style: Style, count: int, hand: Hand, rng: Generator) -> Iterator[tuple[int, Pixels]]:
+    """(which, picture) `count` times: ink bright on 0, uint8, of the sizes in `SIZES`."""
+    path = _path(style.strokes)
+    points = np.repeat(path.points[None], count, axis=0)
+    points += rng.normal(0, hand.jitter, points.shape) * rng.uniform(0, 2, (count, 1, 1))
+    points += rng.normal(0, hand.lift, (count, path.strokes, 2))[:, path.stroke_of_point]
+    curves = _strayed(path.weights @ points, hand, rng)
+
+    ends = rng.uniform(-hand.short, hand.short, (count, path.strokes, 2)).clip(0)[:, path.stroke]
+    drawn = (path.place >= ends[..., 0]) & (path.place <= 1 - ends[..., 1])
+    thinnest, thickest = hand.pen
+    pen = np.exp(rng.uniform(np.log(thinnest), np.log(thickest * style.pen), (count, 1)))
+    swing, phase, turns = (rng.uniform(0, most, (count, 1)) for most in (hand.pressure, 2 * np.pi, 1.5))
+    radius = pen / 2 * (1 + swing * np.sin(phase + 2 * np.pi * turns * path.place))
+    sizes = rng.choice(SIZES, count, p=SIZE_SHARES)
+    bilevel = rng.random(count) < hand.bilevel
+    for size in SIZES:
+        rows = np.flatnonzero(sizes == size)
+        for some in np.array_split(rows, -(-len(rows) // 64)) if len(rows) else ():
+            ink = _inked(*_placed(curves[some], radius[some], drawn[some], size, rng), size + 2 * MARGIN)
+            ink = np.where(bilevel[some, None, None] & (size >= 12), ink >= 0.5, ink)
+            yield from zip(some, np.rint(ink * 255).astype(np.uint8), strict=True)
+
+
+def _strayed(curves: Floats, hand: Hand, rng: Generator) -> Floats:
+    """n x k x 2 in the box 0..1, each with its own proportions, bend, slant and turn."""
+    n = len(curves)
+
+    def normal(spread: float) -> Floats:
+        return rng.normal(0, spread, (n, 1))
+
+    x, y = (
+        curves[..., axis].clip(0.001, None) ** np.exp(normal(hand.swell * share)) for axis, share in ((0, 0.5), (1, 1))
+    )
+    x, y = x + normal(hand.bend) * np.sin(np.pi * y), y + normal(hand.bend) * np.sin(np.pi * x)
+    x = x * np.exp(normal(hand.aspect)) * 0.75
+    x = x - (y - 0.5) * rng.normal(*hand.slant, (n, 1))
+    turn = np.radians(normal(hand.rotation))
+    return np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], axis=-1)
+
+
+def _placed(
+    curves: Floats, radius: Floats, drawn: NDArray[np.bool_], size: int, rng: Generator
+) -> tuple[Floats, Floats]:
+    """Curves and radii in pixels, so that the ink's longer side is `size`; what is not drawn gets no radius."""
+    low = np.where(drawn[..., None], curves, np.inf).min(axis=1, keepdims=True)
+    high = np.where(drawn[..., None], curves, -np.inf).max(axis=1, keepdims=True)
+    long_side = (high - low).max(axis=2, keepdims=True)
+    scale = size / (long_side + 2 * radius.max(axis=1)[:, None, None] * long_side)
+    centre = size / 2 + MARGIN + rng.uniform(-0.5, 0.5, (len(curves), 1, 2))
+    radius = np.where(drawn, np.maximum(radius * long_side[..., 0] * scale[..., 0], 0.6), -9.0)
+    return (curves - (low + high) / 2) * scale + centre, radius
+
+
+def _inked(curves: Floats, radius: Floats, side: int) -> NDArray[np.float32]:
+    """n x side x side, 0..1: how much of each pixel lies under a disc of `radius` that passes along n x k x 2 `curves`.
+
+    The squared distance to a disc's middle is a sum over the axes, and the disc's edge is where it equals the squared
+    radius: the least difference over all discs takes an addition and a minimum per pixel and disc.
+    """
+    pixels = np.arange(side, dtype=np.float32) + np.float32(0.5)
+    x, y = (np.square(pixels - curves[..., axis, None].astype(np.float32)) for axis in (0, 1))  # n x k x side
+    y -= np.square(radius.astype(np.float32))[..., None] * np.sign(radius.astype(np.float32))[..., None]
+    power = np.full((len(curves), side, side), np.inf, np.float32)
+    sum_ = np.empty_like(power)
+    for disc in range(curves.shape[1]):
+        np.add(y[:, disc, :, None], x[:, disc, None, :], out=sum_)
+        np.minimum(power, sum_, out=power)
+    mean = np.where(radius > 0, radius, 0).sum(axis=1) / (radius > 0).sum(axis=1)
+    mean = mean.astype(np.float32)[:, None, None]
+    distance = np.sqrt(np.maximum(power + mean * mean, 0)) - mean
+    ink: NDArray[np.float32] = (np.float32(0.5) - distance).clip(0, 1)
+    return ink
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A style made ready: `weights @ points` are places along its strokes."""
+
+    points: Floats  # p x 2, 0..1
+    weights: Floats  # k x p
+    place: Floats  # k, 0..1, along its own stroke
+    stroke: NDArray[np.intp]  # k
+    stroke_of_point: NDArray[np.intp]  # p
+
+    @property
+    def strokes(self) -> int:
+        return int(self.stroke[-1]) + 1
+
+
+@cache
+def _path(strokes: str) -> _Path:
+    points: list[Point] = []
+    stroke_of_point: list[int] = []
+    blocks: list[tuple[list[int], Floats, int]] = []  # points of a smooth part, weights for them, stroke
+    for number, line in enumerate(strokes.split("|")):
+        part: list[int] = []
+        for word in line.split():
+            x, y = word.rstrip("!").split(",")
+            points.append((float(x) / 100, float(y) / 100))
+            stroke_of_point.append(number)
+            part.append(len(points) - 1)
+            if word.endswith("!"):
+                blocks.append((part, _spline(np.array([points[i] for i in part])), number))
+                part = [part[-1]]
+        blocks.append((part, _spline(np.array([points[i] for i in part])), number))
+    stroke = np.concatenate([np.full(len(block), number) for _, block, number in blocks])
+    weights = np.zeros((len(stroke), len(points)))
+    row = 0
+    for part, block, _ in blocks:
+        weights[row : row + len(block), part] = block
+        row += len(block)
+    place = np.concatenate([np.linspace(0, 1, count) for count in np.bincount(stroke)])
+    return _Path(np.array(points), weights, place, stroke, np.array(stroke_of_point))
+
+
+def _spline(points: Floats) -> Floats:
+    """k x p: what p points weigh at k places, `SPACING` apart, on a cubic spline through them."""
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    spline = make_interp_spline(way, np.eye(len(points)), k=min(3, len(points) - 1))
+    weights: Floats = spline(np.linspace(0, way[-1], 1 + round(way[-1] / SPACING)))
+    return weights
 
 
 def draw(digit: int, *, size: int, pen: float, canvas: tuple[int, int], at: Point = (0.5, 0.5)) -> NDArray[np.float32]:
-    """`digit`, `size` pixels tall, drawn with a round pen of `pen` times that, its middle at the share `at` of `canvas`.
+    """`digit` in its first style, `size` pixels tall with a round pen of `pen` times that, its middle at the share `at`
+    of `canvas` (width, height).
 
-    Returns height x width of `canvas` (width, height), ink 1 on 0, anti-aliased.
+    Returns height x width, ink 1 on 0, anti-aliased.
     """
-    fine = 4  # times as many pixels each way, averaged at the end
-    image = Image.new("L", (canvas[0] * fine, canvas[1] * fine))
-    sketch = ImageDraw.Draw(image)
-    radius = pen * size * fine / 2
-    corner = np.array([canvas[0] * at[0] - size / 2, canvas[1] * at[1] - size / 2])
-    for stroke in STROKES[digit]:
-        points = (corner + curve(stroke) * size) * fine
-        sketch.line([tuple(point) for point in points], fill=255, width=round(2 * radius), joint="curve")
-        for x, y in points:
-            sketch.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    return np.asarray(image.resize(canvas, Image.Resampling.BOX)).astype(np.float32) / np.float32(255)
-
-
-def curve(stroke: Sequence[Point], density: int = 24) -> NDArray[np.float64]:
-    """Points along a smooth line through those of `stroke`, `density` for each of its parts; corners stay corners."""
-    parts: list[list[Point]] = [[]]
-    for i, point in enumerate(stroke):
-        parts[-1].append(point)
-        if i and point == stroke[i - 1]:
-            parts[-1].pop()
-            parts.append([point])
-    return np.concatenate([_smooth(np.array(part), density) for part in parts])
-
-
-def _smooth(points: NDArray[np.float64], density: int) -> NDArray[np.float64]:
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    spline = make_interp_spline(way, points, k=min(3, len(points) - 1))
-    found: NDArray[np.float64] = spline(np.linspace(0, way[-1], density * len(points)))
-    return found
+    path = _path(STYLES[digit][0].strokes)
+    side = max(canvas)
+    curve = (path.weights @ path.points) * size + np.array(canvas) * at - size / 2
+    return _inked(curve[None], np.full((1, len(curve)), pen * size / 2), side)[0, : canvas[1], : canvas[0]]

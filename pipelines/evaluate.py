@@ -18,10 +18,11 @@ from model.labels import CLASSES, LABELS
 from model.networks.baselines import baselines
 from model.networks.cnn import parameters
 from model.robustness import Point, curves, points
+from model.training import logits
 from pipelines import paths, stage, tracking
 from pipelines.curves import nested, picture, write
 from pipelines.prepare import Prepared, Split
-from pipelines.train import logits, tensor, trained
+from pipelines.train import trained
 
 
 class EvaluateParams(stage.Params, section="evaluate"):
@@ -130,7 +131,7 @@ def main() -> None:
     prepared = Prepared.load(paths.PREPARED)
     images, labels = prepared.of(Split.TEST)
     network, calibration = trained()
-    probabilities = softmax(logits(network, tensor(images)) / calibration["temperature"], axis=1)
+    probabilities = softmax(logits(network, images) / calibration["temperature"], axis=1)
     metrics = judge(probabilities, labels, bins=params.calibration_bins, abstain_below=calibration["abstain_below"])
     metrics["parameters"] = parameters(network)
     said = rival(prepared, params)
@@ -139,7 +140,7 @@ def main() -> None:
         name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on}
         for name, digits in said.items()
     }
-    found = robustness(images, labels, lambda pixels: logits(network, tensor(pixels)).argmax(axis=1), params)
+    found = robustness(images, labels, lambda pixels: logits(network, pixels).argmax(axis=1), params)
     distorted = min(params.robustness_images, len(images))
     metrics["robustness"] = {"images": distorted, "accuracy": nested(found)}
     stage.write_json(paths.METRICS, metrics)

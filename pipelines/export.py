@@ -22,11 +22,12 @@ from model.bundle import Golden
 from model.canonical import Pixels
 from model.labels import CLASSES
 from model.predictor import Predictor
+from model.training import tensor
 from pipelines import paths, provenance, stage, tracking
 from pipelines.prepare import Prepared, Split
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
-from pipelines.train import tensor, trained
+from pipelines.train import trained
 
 OPSET: Final = 20
 EXIF_ORIENTATION: Final = 0x0112

@@ -8,6 +8,7 @@ PARAMS: Final = Path("params.yaml")
 MNIST: Final = Path("data/mnist")  # the downloaded IDX files; kept between runs, so no output of a stage
 RAW: Final = Path("data/raw.npz")
 PREPARED: Final = Path("data/prepared.npz")
+SYNTHETIC: Final = Path("data/synthetic.npz")
 
 OUT: Final = Path("out")
 VALIDATION: Final = OUT / "validation.json"
@@ -17,6 +18,7 @@ RUN: Final = OUT / "run.json"
 TRAINING: Final = OUT / "training.csv"
 METRICS: Final = OUT / "metrics.json"
 PREDICTIONS: Final = OUT / "predictions.npz"
+SHEET: Final = OUT / "synthetic.png"
 PLOTS: Final = OUT / "plots"
 BUNDLE: Final = OUT / "bundle"
 EXPORT: Final = OUT / "export.json"

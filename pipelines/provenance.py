@@ -36,7 +36,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def data_hash() -> str:
-    return sha256(paths.PREPARED)
+    """SHA-256 over those of the prepared and of the drawn images."""
+    return hashlib.sha256((sha256(paths.PREPARED) + sha256(paths.SYNTHETIC)).encode()).hexdigest()
 
 
 def params_hash(file: Path = paths.PARAMS) -> str:

@@ -1,0 +1,91 @@
+"""Digits that the project draws itself, and pictures of none: what the real images of a small source lack."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+from tqdm import tqdm
+
+from model.canonical import SIDE, Pixels
+from model.labels import NO_DIGIT
+from model.outliers import taught
+from model.styles import STYLES
+from model.synthetic import Drawn, write
+from pipelines import paths, stage
+from pipelines.prepare import Prepared, Split
+
+CHUNK = 1_000  # images that one process draws at a time
+
+
+class SynthesizeParams(stage.Params, section="synthesize"):
+    """How many images are drawn."""
+
+    digits: int = Field(ge=0, le=10_000_000, description="to train on")
+    outliers: int = Field(ge=0, le=10_000_000, description="pictures without a digit, to train on")
+    validation: int = Field(ge=0, le=1_000_000, description="digits to calibrate on")
+    seed: int = Field(ge=0)
+
+
+def synthesize(params: SynthesizeParams) -> Prepared:
+    """Canonical images, labels and splits as `prepare` gives those of real images; never one for testing.
+
+    An outlier's label is `NO_DIGIT`. Drawn in chunks of their own seeds, in as many processes as there are cores: their
+    number changes nothing.
+    """
+    wanted = (
+        (write, params.digits, Split.TRAIN),
+        (write, params.validation, Split.VALIDATION),
+        (taught, params.outliers, Split.TRAIN),
+    )
+    chunks: list[partial[Drawn]] = []
+    splits: list[Split] = []
+    for draw, count, split in wanted:
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            chunks.append(partial(draw, size, seed=(params.seed, len(chunks))))
+            splits += [split] * size
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        drawn = list(_watched(pool.map(_drawn, chunks), len(splits)))
+    images = np.concatenate([np.empty((0, SIDE, SIDE), np.uint8), *(images for images, _ in drawn)])
+    labels = np.concatenate([np.empty(0, np.uint8), *(labels for _, labels in drawn)])
+    return Prepared(images, labels, np.array(splits, np.uint8), np.arange(len(images)))
+
+
+def _drawn(chunk: "partial[Drawn]") -> Drawn:
+    return chunk()
+
+
+def _watched(chunks: Iterator[Drawn], total: int) -> Iterator[Drawn]:
+    with tqdm(total=total, desc="draw", unit="image", unit_scale=True) as bar:
+        for chunk in chunks:
+            bar.update(len(chunk[1]))
+            yield chunk
+
+
+def sheet(drawn: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
+    """The first images of each digit, then outliers, to look at."""
+    lines: list[Pixels] = []
+    for label in (*STYLES, NO_DIGIT):
+        some = drawn.images[(drawn.labels == label) & (drawn.splits == Split.TRAIN)][: columns * rows]
+        blank = np.zeros((columns * rows - len(some), SIDE, SIDE), np.uint8)
+        lines.append(np.concatenate([some, blank]).reshape(rows, columns, SIDE, SIDE))
+    grid = np.concatenate(lines).transpose(0, 2, 1, 3).reshape(-1, columns * SIDE)
+    return Image.fromarray(grid)
+
+
+def main() -> None:
+    params = SynthesizeParams.load()
+    drawn = synthesize(params)
+    drawn.save(paths.SYNTHETIC)
+    with stage.writing(paths.SHEET) as half:
+        sheet(drawn).save(half, "PNG", optimize=True)
+    print(f"synthesize: {params.digits:,} digits in {sum(map(len, STYLES.values()))} styles and {params.outliers:,}"
+          f" pictures without one to train on, {params.validation:,} digits to calibrate on")  # fmt: skip
+
+
+if __name__ == "__main__":
+    stage.run(main)
