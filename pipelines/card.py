@@ -24,6 +24,7 @@ Facts: TypeAlias = Mapping[str, Any]  # what a stage wrote as JSON
 SHARES: Final = frozenset(
     {"accuracy", "accuracy_answered", "coverage", "f1", "precision", "recall", "refused", "answered", "share"}
 )
+SHOWN: Final = (*LABELS, "none")  # by label, `NO_DIGIT` the last
 SHOWN_APART: Final = frozenset({"per_class", "robustness", "baselines", "parameters"})  # of metrics.json
 
 
@@ -37,15 +38,17 @@ class Known:
     export: Facts  # export.json
     run: Facts  # run.json: what was known when the training began
     source: Facts  # validation.json
-    counts: Mapping[str, Mapping[str, int]]  # images by split and digit
+    counts: Mapping[str, Mapping[str, int]]  # images by split and digit, the drawn ones apart
 
     @classmethod
     def load(cls) -> "Known":
-        prepared = Prepared.load(paths.PREPARED)
         counts = {}
-        for split in Split:
-            of = np.bincount(prepared.of(split)[1], minlength=len(LABELS)).tolist()
-            counts[split.name.lower()] = dict(zip(LABELS, of, strict=True))
+        for kind, path in (("real", paths.PREPARED), ("drawn", paths.SYNTHETIC)):
+            images = Prepared.load(path)
+            for split in Split:
+                of = np.bincount(images.of(split)[1], minlength=len(SHOWN)).tolist()
+                counts[f"{split.name.lower()}, {kind}"] = dict(zip(SHOWN, of, strict=True))
+        del counts["test, drawn"]  # there is no such thing
 
         def said(path: Path) -> Facts:
             found: Facts = json.loads(path.read_text())
@@ -72,11 +75,11 @@ def card(known: Known) -> str:
         _use(known),
         "## Training data",
         _pairs(known.source["provenance"]),
-        _table(["split", *LABELS, "all"],
+        _table(["images", *SHOWN, "all"],
                [[name, *(_number("images", n) for n in (*of.values(), sum(of.values())))]
                 for name, of in known.counts.items()]),
-        "Real images, after `canonical` and without those that two splits share. Generated ones, where the parameters"
-        " below ask for any, are in none of these splits.",
+        "Counted after `canonical`, without images that two splits share. Real ones are the source's; drawn ones the"
+        " project makes itself, those of none so that the network learns to see no digit in them.",
         "## Training parameters",
         _pairs({name: value for name, value in known.run["start"]["params"].items()
                 if name.split(".")[0] in ("data", "prepare", "synthesize", "train")}),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from model.robustness import DISTORTIONS
-from pipelines.card import Known, card
+from pipelines import paths
+from pipelines.card import SHOWN, Known, card
+from pipelines.prepare import Prepared
 from tests.bundles import make_bundle
 
 # What the template itself may say: the year of the paper, the network's input.
@@ -39,7 +41,7 @@ def made(folder, seed):
         export={"images": count(), "max_difference": share() * 1e-6, "model_bytes": count(), "inference_us": share()},
         run={"start": {"params": {"train.seed": f"{count()}", "promote.significance": "77.7"}}},
         source={"provenance": {"source": "digits", "made of": f"{count()} pictures"}},
-        counts={name: {d: count() for d in "0123456789"} for name in ("train", "validation", "test")},
+        counts={name: {d: count() for d in SHOWN} for name in ("train, real", "train, drawn", "test, real")},
     )
 
 
@@ -97,6 +99,26 @@ def test_two_models_share_no_figure(tmp_path):
     shares = re.compile(r"\d+\.\d\d%")
     assert len(set(shares.findall(one))) > 100
     assert len(set(shares.findall(one)) & set(shares.findall(other))) < 5  # by chance
+
+
+def test_the_images_are_counted_by_split_and_digit_real_and_drawn_apart(in_folder):
+    paths.OUT.mkdir()
+    paths.PREPARED.parent.mkdir()
+    for file in (paths.METRICS, paths.CALIBRATION, paths.EXPORT, paths.RUN, paths.VALIDATION):
+        file.write_text("{}")
+    make_bundle(paths.BUNDLE)
+    images, none = np.zeros((6, 28, 28), np.uint8), np.arange(6)
+    Prepared(images, np.array([0, 0, 9, 3, 3, 3], np.uint8), np.array([0, 0, 0, 1, 2, 2], np.uint8), none).save(
+        paths.PREPARED
+    )
+    Prepared(images, np.array([5, 5, 10, 1, 1, 1], np.uint8), np.array([0, 0, 0, 0, 1, 1], np.uint8), none).save(
+        paths.SYNTHETIC
+    )
+    found = {name: {digit: n for digit, n in of.items() if n} for name, of in Known.load().counts.items()}
+    assert found == {
+        "train, real": {"0": 2, "9": 1}, "validation, real": {"3": 1}, "test, real": {"3": 2},
+        "train, drawn": {"5": 2, "none": 1, "1": 1}, "validation, drawn": {"1": 2},
+    }  # fmt: skip
 
 
 def test_it_names_the_weakest_digit_and_the_worst_of_each_distortion(tmp_path):
