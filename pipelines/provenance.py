@@ -12,7 +12,7 @@ from model.hashing import sha256
 from pipelines import paths
 
 # What a run of the pipeline itself writes into git's tree; it doesn't make the code another.
-WRITTEN_BY_A_RUN: Final = ("dvc.lock", str(paths.PROMOTIONS))
+WRITTEN_BY_A_RUN: Final = ("dvc.lock", "pipelines/compare/dvc.lock", str(paths.PROMOTIONS))
 
 
 def git_revision() -> str | None:
