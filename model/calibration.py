@@ -1,5 +1,6 @@
 """From logits to probabilities one can believe, and to the confidence below which the classifier abstains."""
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -29,12 +30,40 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
     """The mean gap between confidence and accuracy over `bins` equal bins of confidence, weighted by their counts."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[which == b].mean() - right[which == b].mean()) * (which == b).mean() for b in set(which)]
-    return float(sum(gaps))
+    in_bins = reliability(probabilities, labels, bins)
+    return sum(abs(confidence - accuracy) * count for confidence, accuracy, count in in_bins) / len(labels)
 
 
 def abstain_threshold(probabilities: Floats, coverage: float) -> float:
     """The confidence that the share `coverage` of n x 10 predictions reaches; below it the classifier abstains."""
     return float(np.quantile(probabilities.max(axis=1), 1 - coverage, method="lower"))
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What asking for another confidence would bring: the more is abstained from, the more of the rest is right."""
+
+    threshold: float
+    coverage: float  # share that gets an answer
+    accuracy: float  # of those
+
+
+def trades(probabilities: Floats, labels: Labels, most: int = 200) -> list[Trade]:
+    """The coverage/accuracy curve of n x 10 probabilities, from answering all downwards, in at most `most` points."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    last_of_its_confidence = np.flatnonzero(np.diff(confidence[order], append=-1))
+    kept = np.unique(np.linspace(0, len(last_of_its_confidence) - 1, most).round().astype(int))[::-1]
+    return [
+        Trade(float(confidence[order[at]]), (int(at) + 1) / len(order), float(accuracy[at]))
+        for at in last_of_its_confidence[kept]
+    ]
+
+
+def reliability(probabilities: Floats, labels: Labels, bins: int) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, count) of each of `bins` equal bins of confidence that holds anything."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    inside = [which == b for b in range(bins)]
+    return [(float(confidence[i].mean()), float(right[i].mean()), int(i.sum())) for i in inside if i.any()]

@@ -33,20 +33,21 @@ SPACING: Final = 0.028  # of two discs along a stroke, in shares of the digit: a
 class Hand:
     """How far writers stray from a style; every image draws its own strays. Lengths are shares of the digit's box."""
 
-    jitter: float = 0.06  # of each point, standard deviation
+    jitter: float = 0.04  # of each point, standard deviation
     lift: float = 0.03  # of each stroke as a whole, standard deviation
     short: float = 0.1  # share of a stroke missing at either end, at most
     swell: float = 0.25  # of the box's upper against its lower half, left against right: log of the exponent, s.d.
-    bend: float = 0.05  # standard deviation
-    aspect: float = 0.3  # log of width over height, standard deviation
-    slant: tuple[float, float] = (0.12, 0.25)  # sideways per height, mean (to the right) and standard deviation
+    bend: float = 0.04  # standard deviation
+    aspect: float = 0.25  # log of width over height, standard deviation
+    slant: tuple[float, float] = (0.12, 0.2)  # sideways per height, mean (to the right) and standard deviation
     rotation: float = 6  # degrees, standard deviation
     pen: tuple[float, float] = (0.05, 0.27)  # width, log-uniform
     pressure: float = 0.3  # of the pen's width along a stroke, at most
     bilevel: float = 0.15  # share of images without grey levels
 
 
-HAND: Final = Hand()
+HAND: Final = Hand()  # a few per cent of what it writes nobody could read: what people write varies as much
+CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 %
 
 
 def write(count: int, seed: Seed, hand: Hand = HAND) -> Drawn:

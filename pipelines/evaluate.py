@@ -17,9 +17,10 @@ from model.canonical import Pixels
 from model.labels import CLASSES, LABELS
 from model.networks.baselines import baselines
 from model.networks.cnn import parameters
+from model.outliers import KINDS, seen
 from model.robustness import Point, curves, points
 from model.training import logits
-from pipelines import paths, stage, tracking
+from pipelines import confidence, paths, stage, tracking
 from pipelines.curves import nested, picture, write
 from pipelines.prepare import Prepared, Split
 from pipelines.train import trained
@@ -31,6 +32,7 @@ class EvaluateParams(stage.Params, section="evaluate"):
     baseline_images: int = Field(ge=100)
     calibration_bins: int = Field(ge=2, le=100)
     robustness_images: int = Field(ge=100)
+    outliers: int = Field(ge=10)
     seed: int = Field(ge=0)
 
 
@@ -77,6 +79,18 @@ def robustness(
     chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.robustness_images]
     course = curves(images[chosen], labels[chosen], read, seed=params.seed)
     return list(tqdm(course, desc="robustness", total=points(), unit="point", mininterval=0.5))
+
+
+def outliers(
+    believe: Callable[[Pixels], NDArray[np.floating]], params: EvaluateParams
+) -> dict[str, NDArray[np.floating]]:
+    """The confidence in each picture that holds no digit, by kind; 0 where `canonical` already refuses it."""
+    found = {}
+    for kind, draw in KINDS.items():
+        pixels, refused = seen(draw(params.outliers, params.seed))
+        sure = believe(pixels).max(axis=1) if len(pixels) else np.empty(0)
+        found[kind] = np.concatenate([sure, np.zeros(refused)])
+    return found
 
 
 def draw(folder: Path, images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating],
@@ -140,6 +154,9 @@ def main() -> None:
         name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on}
         for name, digits in said.items()
     }
+    strangers = outliers(lambda pixels: softmax(logits(network, pixels) / calibration["temperature"], axis=1), params)
+    shares = {kind: float((sure < calibration["abstain_below"]).mean()) for kind, sure in strangers.items()}
+    metrics["outliers"] = {kind: {"images": params.outliers, "refused": share} for kind, share in shares.items()}
     found = robustness(images, labels, lambda pixels: logits(network, pixels).argmax(axis=1), params)
     distorted = min(params.robustness_images, len(images))
     metrics["robustness"] = {"images": distorted, "accuracy": nested(found)}
@@ -150,12 +167,17 @@ def main() -> None:
     write(paths.PLOTS / "robustness.csv", {"cnn": found})
     title = f"The network that is served, on {distorted:,} test images"
     picture({"cnn": found}, title).savefig(paths.PLOTS / "robustness.png", dpi=80, metadata={"Software": None})
+    confidence.draw(
+        paths.PLOTS, probabilities, labels, strangers, params.calibration_bins, calibration["abstain_below"]
+    )
     run = tracking.Run.resume()
     run.metrics({f"test.{name}": value for name, value in stage.flat(metrics).items()})
     run.artifact(paths.METRICS)
     run.artifact(paths.PLOTS)
     beside = ", ".join(f"{name} {accuracy_score(labels, digits):.2%}" for name, digits in said.items())
-    print(f"evaluate: {metrics['accuracy']:.2%} of {len(labels):,} test images ({metrics['errors']} errors); {beside}")
+    refused = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    print(f"evaluate: {metrics['accuracy']:.2%} of {len(labels):,} test images ({metrics['errors']} errors); {beside};"
+          f" refused: {refused}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from model.canonical import SIDE, Pixels
 from model.labels import NO_DIGIT
 from model.outliers import taught
 from model.styles import STYLES
-from model.synthetic import Drawn, write
+from model.synthetic import CAREFUL, Drawn, write
 from pipelines import paths, stage
 from pipelines.prepare import Prepared, Split
 
@@ -38,7 +38,7 @@ def synthesize(params: SynthesizeParams) -> Prepared:
     """
     wanted = (
         (write, params.digits, Split.TRAIN),
-        (write, params.validation, Split.VALIDATION),
+        (partial(write, hand=CAREFUL), params.validation, Split.VALIDATION),  # how sure to be, of what can be read
         (taught, params.outliers, Split.TRAIN),
     )
     chunks: list[partial[Drawn]] = []

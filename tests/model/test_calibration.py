@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from model.calibration import abstain_threshold, expected_calibration_error, fit_temperature
+from model.calibration import abstain_threshold, expected_calibration_error, fit_temperature, reliability, trades
 
 RNG = np.random.default_rng(0)
 
@@ -32,3 +32,29 @@ def test_the_threshold_leaves_the_coverage_asked_for():
     threshold = abstain_threshold(probabilities, 0.9)
     assert (probabilities.max(axis=1) >= threshold).mean() == pytest.approx(0.9, abs=0.002)
     assert abstain_threshold(probabilities, 1.0) == probabilities.max(axis=1).min()
+
+
+def test_the_coverage_curve_says_what_each_threshold_brings():
+    confidence, right = np.array([0.9, 0.8, 0.8, 0.6, 0.4]), np.array([1, 1, 0, 1, 0])
+    probabilities = np.stack([confidence, 1 - confidence, *np.zeros((8, 5))], axis=1)
+    probabilities[4] = [0.4, 0.3, 0.3, *[0] * 7]
+    found = [(t.threshold, t.coverage, t.accuracy) for t in trades(probabilities, 1 - right)]
+    assert found == [
+        (0.4, 1.0, pytest.approx(3 / 5)),
+        (0.6, 0.8, pytest.approx(3 / 4)),
+        (0.8, 0.6, pytest.approx(2 / 3)),
+        (0.9, 0.2, 1.0),
+    ]
+
+
+def test_the_curve_is_thinned_but_keeps_its_ends():
+    probabilities = softmax(RNG.normal(0, 2, (1000, 10)), axis=1)
+    found = trades(probabilities, np.zeros(1000, int), most=50)
+    assert len(found) == 50
+    assert found[0].coverage == 1.0
+    assert found[-1].coverage == 1 / 1000
+
+
+def test_reliability_counts_every_image_once():
+    probabilities = softmax(RNG.normal(0, 2, (1000, 10)), axis=1)
+    assert sum(count for _, _, count in reliability(probabilities, np.zeros(1000, int), 15)) == 1000

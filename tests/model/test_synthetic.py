@@ -3,11 +3,27 @@
 import numpy as np
 import pytest
 
-from model.synthetic import STROKES, curve, draw
+from model.canonical import canonical
+from model.styles import SIGNS, STYLES
+from model.synthetic import Hand, draw, write, written
+
+STEADY = Hand(jitter=0, lift=0, short=0, swell=0, bend=0, aspect=0, slant=(0, 0), rotation=0, pen=(0.1, 0.1), pressure=0,
+              bilevel=0)  # fmt: skip
+EVERY = [(digit, style) for digit, styles in STYLES.items() for style in styles]
 
 
-def test_there_is_a_drawing_of_every_digit():
-    assert sorted(STROKES) == list(range(10))
+def test_there_are_styles_of_every_digit_and_their_names_differ():
+    assert sorted(STYLES) == list(range(10))
+    for styles in (*STYLES.values(), SIGNS):
+        assert len({style.name for style in styles}) == len(styles)
+
+
+@pytest.mark.parametrize(("digit", "style"), EVERY, ids=lambda value: getattr(value, "name", value))
+def test_a_style_can_be_read_and_stays_in_its_box(digit, style):
+    points = [tuple(map(float, word.rstrip("!").split(","))) for word in style.strokes.split() if word != "|"]
+    assert all(0 <= x <= 100 and 0 <= y <= 100 for x, y in points)
+    assert style.weight > 0
+    assert 0.5 <= style.pen <= 2
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -20,9 +36,40 @@ def test_a_digit_has_the_size_and_place_asked_for(digit):
     assert columns[-1] <= 75
 
 
-def test_a_curve_passes_its_points_and_keeps_its_corners():
-    points = [(0.0, 0.0), (0.5, 1.0), (0.5, 1.0), (1.0, 0.0)]
-    found = curve(points)
-    for point in points:
-        assert np.abs(found - point).sum(axis=1).min() < 1e-9
-    assert np.allclose(found[:24, 1], found[:24, 0] * 2)  # straight up to the corner
+def test_the_pen_is_as_wide_as_asked_for():
+    bar = draw(1, size=60, pen=0.2, canvas=(100, 100))
+    assert bar[50].sum() == pytest.approx(12, abs=0.2)
+    assert (bar[50] == 1).sum() in (10, 11, 12)  # the edges fade
+
+
+def test_equal_seeds_write_equal_digits_whatever_was_written_before():
+    images, digits = write(40, seed=5)
+    write(10, seed=6)
+    again, same = write(40, seed=5)
+    assert np.array_equal(images, again)
+    assert np.array_equal(digits, same)
+    assert not np.array_equal(write(40, seed=6)[0], images)
+
+
+def test_what_is_written_is_canonical_and_of_every_digit():
+    images, digits = write(400, seed=0)
+    assert images.shape == (400, 28, 28)
+    assert images.dtype == np.uint8
+    assert set(digits.tolist()) == set(range(10))
+    assert images.reshape(400, -1).max(axis=1).min() == 255
+    assert len({image.tobytes() for image in images}) == 400
+
+
+def test_without_strays_every_hand_writes_alike_and_with_them_none():
+    def likeness(hand):
+        pictures = [picture for _, picture in written(STYLES[2][0], 12, hand, np.random.default_rng(0))]
+        seen = np.array([canonical(picture) for picture in pictures], float).reshape(12, -1)
+        return np.corrcoef(seen).mean()
+
+    assert likeness(STEADY) > likeness(Hand()) + 0.2  # not 1: their sizes differ
+
+
+def test_corners_stay_corners_and_the_pen_lifts():
+    four = draw(4, size=80, pen=0.04, canvas=(100, 100))  # closed: its bar ends to the right of its stem
+    assert four[10 + 53, 10 + 9] > 0.9  # the corner at 12,66 of the box, a pen's width in
+    assert four[80, 30] == 0

@@ -1,0 +1,42 @@
+"""Pictures that hold no digit."""
+
+import numpy as np
+import pytest
+
+from model.labels import NO_DIGIT
+from model.outliers import KINDS, LETTERS, seen, taught
+from model.styles import SIGNS
+
+
+def test_what_is_taught_is_canonical_and_labelled_as_no_digit():
+    images, labels = taught(60, seed=3)
+    assert images.shape == (60, 28, 28)
+    assert images.dtype == np.uint8
+    assert set(labels.tolist()) == {NO_DIGIT}
+    assert images.reshape(60, -1).max(axis=1).tolist() == [255] * 60
+
+
+def test_equal_seeds_teach_equal_pictures_and_others_others():
+    assert np.array_equal(taught(30, seed=1)[0], taught(30, seed=1)[0])
+    assert not np.array_equal(taught(30, seed=1)[0], taught(30, seed=2)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_judging_pictures_differ_by_seed_alone(kind):
+    ours, again, others = (KINDS[kind](8, seed) for seed in (0, 0, 1))
+    assert len(ours) == 8
+    assert all(np.array_equal(a, b) for a, b in zip(ours, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(ours, others, strict=True))
+
+
+def test_a_picture_that_canonical_refuses_counts_as_refused():
+    blank = np.full((20, 20), 255, np.uint8)
+    pixels, refused = seen([*KINDS["letters"](3, 0), blank])
+    assert (pixels.shape, refused) == ((3, 28, 28), 1)
+    assert seen([blank])[0].shape == (0, 28, 28)
+
+
+def test_no_letter_that_can_be_taken_for_a_digit_is_judged_by_or_taught():
+    lookalikes = set("BDGIJOQSZbgijloqsyz")
+    assert not lookalikes & set(LETTERS)
+    assert not lookalikes & {sign.name for sign in SIGNS}
