@@ -116,6 +116,12 @@ def calibrate(network: nn.Module, on: Group, coverage: float) -> dict[str, float
     return {"temperature": temperature, "abstain_below": threshold, "coverage": coverage}
 
 
+def accuracy(network: nn.Module, of: Prepared) -> float:
+    """The share of its validation split that is read rightly; 0 where it has none."""
+    images, labels = of.of(Split.VALIDATION)
+    return float((logits(network, images).argmax(axis=1) == labels).mean()) if len(images) else 0.0
+
+
 def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
     """The run of this execution of the pipeline, with all that was known before it began."""
     tags = {
@@ -162,9 +168,11 @@ def main() -> None:
             bar.set_postfix(loss=f"{report.loss:.3f}", val=f"{report.validation_accuracy:.2%}")
             bar.update(min(report.images_seen, how.images_seen) - bar.n)
         seconds = time.perf_counter() - begun
-        calibration = calibrate(network, judged_on, params.coverage)
-        run.metrics({"temperature": calibration["temperature"], "abstain_below": calibration["abstain_below"],
-                     "parameters": parameters(network), "training_seconds": seconds})  # fmt: skip
+        calibration = calibrate(network, judged_on, params.coverage) | {
+            "validation_accuracy_real": accuracy(network, real),
+            "validation_accuracy_drawn": accuracy(network, synthetic),
+        }
+        run.metrics(calibration | {"parameters": parameters(network), "training_seconds": seconds})
         with stage.writing(paths.WEIGHTS) as half:
             torch.save({"width": params.width, "weights": network.cpu().state_dict()}, half)
         with stage.writing(paths.TRAINING) as half, half.open("w", newline="") as file:

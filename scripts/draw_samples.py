@@ -1,4 +1,4 @@
-"""Draws samples/, the pictures that `make demo` asks about, and README's picture of what the network sees of them."""
+"""Draws samples/, the pictures that `make demo` asks about, what the network sees of them, and the styles it learns."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ import numpy as np
 from PIL import Image
 
 from model.canonical import canonical
-from model.synthetic import draw
+from model.styles import SIGNS, STYLES
+from model.synthetic import HAND, draw, written
 
 SAMPLES = Path("samples")
 SEEN = Path("docs/seen.png")
+SHEET = Path("docs/styles.png")
 
 
 def main() -> None:
@@ -26,7 +28,24 @@ def main() -> None:
         paper, blue = np.array([236, 230, 214]), np.array([38, 44, 92])
         grain = rng.normal(0, 2, ink.shape)
         _save(f"dark-on-paper-{digit}", paper * (1 - ink) + blue * ink + grain)
+    _styles().save(SHEET, optimize=True)
     _compare(sorted(SAMPLES.glob("*.png"))).save(SEEN, optimize=True)
+
+
+def _styles(hands: int = 3) -> Image.Image:
+    """Every style as `hands` hands write it, one below the other; a band for each digit, the signs in the last."""
+    rng = np.random.default_rng(0)
+    per_band = max(map(len, STYLES.values()))
+    signs = [SIGNS[at : at + per_band] for at in range(0, len(SIGNS), per_band)]
+    bands = []
+    for styles in (*STYLES.values(), *signs):
+        band = np.full((hands * 28 + 6, per_band * 28), 90, np.uint8)
+        for column, style in enumerate(styles):
+            for hand, (_, picture) in enumerate(written(style, hands, HAND, rng)):
+                band[hand * 28 : hand * 28 + 28, column * 28 : column * 28 + 28] = canonical(picture)
+        bands.append(band)
+    sheet = Image.fromarray(np.vstack(bands))
+    return sheet.resize((sheet.width * 3 // 2, sheet.height * 3 // 2)).quantize(16)
 
 
 def _save(name: str, levels: np.ndarray) -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from model.canonical import canonical
 from model.networks.cnn import CNN
 from model.predictor import TOLERANCE
+from model.training import tensor
 from pipelines.export import Calibrated, golden, reference, to_onnx
 from pipelines.prepare import Prepared, Split
-from pipelines.train import tensor
 from tests.bundles import DIGITS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's exporter's own

@@ -18,6 +18,7 @@ from model import bundle
 from pipelines import ingest, paths, tracking
 from pipelines.prepare import PrepareParams, prepare, split
 from pipelines.stage import StageError
+from pipelines.synthesize import SynthesizeParams, synthesize
 from pipelines.tracking import Run, Unreachable
 from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
@@ -367,13 +368,15 @@ def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
 def test_training_survives_the_death_of_the_server(in_folder, server):
     """The real stage, as a process; the server is killed as soon as it has heard of the first epoch."""
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    values["train"] |= {"images_seen": 30_000, "report_every": 1_000, "width": 2}
+    values["train"] |= {"images_seen": 30_000, "passes": 0, "reports": 30, "width": 2}
+    values["synthesize"] |= {"digits": 500, "outliers": 30, "validation": 50}
     (in_folder / "params.yaml").write_text(yaml.safe_dump(values))
     source = ingest.digits()
     params = PrepareParams.load()
     prepare(source, split(source, test=params.test, validation=params.validation, seed=params.seed)).save(
         paths.PREPARED
     )
+    synthesize(SynthesizeParams.load()).save(paths.SYNTHETIC)
     train = subprocess.Popen([sys.executable, "-m", "pipelines.train"], stderr=subprocess.PIPE, text=True)
     client = MlflowClient(server.uri)
     while train.poll() is None:

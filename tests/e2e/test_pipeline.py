@@ -1,5 +1,6 @@
 """The whole way, on the real default data: pipeline, registry, gate, service. One story, told in order."""
 
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from tests.e2e.conftest import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
-STAGES = ["ingest", "validate", "prepare", "train", "evaluate", "export", "card", "promote"]
+STAGES = ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "card", "promote"]
 
 
 class Outcome:
@@ -60,7 +61,7 @@ def warm(clone, cold, tmp_path_factory):
 @pytest.fixture(scope="module")
 def refused(clone, warm, tmp_path_factory):
     """A third one, with a model that has hardly been trained."""
-    clone.set("train", images_seen=3_000)
+    clone.set("train", images_seen=3_000, passes=0)
     return Outcome(clone, clone.repro(), tmp_path_factory.mktemp("refused"))
 
 
@@ -87,7 +88,8 @@ def test_the_first_model_is_promoted_and_bound_to_all_it_was_made_of(clone, cold
     assert entry["model"] == champion.version
     assert entry["previous"] is None
     assert entry["by"]
-    assert champion.sha256["data"] == sha256(clone.folder / "data" / "prepared.npz")
+    data = "".join(sha256(clone.folder / "data" / name) for name in ("prepared.npz", "synthetic.npz"))
+    assert champion.sha256["data"] == hashlib.sha256(data.encode()).hexdigest()
     assert champion.git_dirty is False
     assert len(champion.git_revision) == 40
     known = cold.read("run.json")
@@ -162,7 +164,7 @@ def test_an_experiment_is_judged_and_never_promoted(refused, experiment):
 
 
 def test_the_same_seed_in_another_clone_gives_the_same_model(refused, other_clone):
-    other_clone.set("train", images_seen=3_000)
+    other_clone.set("train", images_seen=3_000, passes=0)
     ran = other_clone.repro("export")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     ours, theirs = (bundle.read(out / "bundle") for out in (refused.out, other_clone.folder / "out"))

@@ -7,8 +7,19 @@ from model.canonical import canonical
 from model.styles import SIGNS, STYLES
 from model.synthetic import Hand, draw, write, written
 
-STEADY = Hand(jitter=0, lift=0, short=0, swell=0, bend=0, aspect=0, slant=(0, 0), rotation=0, pen=(0.1, 0.1), pressure=0,
-              bilevel=0)  # fmt: skip
+STEADY = Hand(
+    jitter=0,
+    lift=0,
+    short=0,
+    swell=0,
+    bend=0,
+    aspect=0,
+    slant=(0, 0),
+    rotation=0,
+    pen=(0.1, 0.1),
+    pressure=0,
+    bilevel=0,
+)
 EVERY = [(digit, style) for digit, styles in STYLES.items() for style in styles]
 
 
