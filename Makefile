@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format compare ui sync samples constraints install install-dev clean
+.PHONY: help demo serve test lint format compare ablation ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -44,6 +44,12 @@ format: install-dev ## Put the code in the one style
 
 compare: install ## Train and judge every classifier of the line-up: table and curves in out/compare/
 	dvc repro pipelines/compare/dvc.yaml
+
+# Where MNIST's four files lie; that is where `data.source: mnist` downloads them to.
+MNIST ?= data/mnist
+
+ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
+	python scripts/ablation.py $(MNIST)
 
 ui: install ## Open the MLflow UI on port 5000
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \

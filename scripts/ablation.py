@@ -1,4 +1,4 @@
-"""What each part of the training buys: a DVC experiment for every part left out, and docs/ablation.md from what it says.
+"""What each part of the training buys: a DVC experiment for every part left out, and docs/ablation.md from them all.
 
     python scripts/ablation.py path/to/mnist        (about 20 minutes on 2 cores)
 
@@ -55,10 +55,10 @@ def table(found: Mapping[str, list[dict[str, float]]]) -> str:
     lines = [
         "# What each part of the training buys",
         "",
-        f"Made by `python scripts/ablation.py`: {len(VARIANTS)} variants of the training, {len(SEEDS)} seeds each, as DVC"
-        f" experiments on MNIST with {IMAGES:,} images seen. Accuracy on the validation split, mean of the seeds and, in"
-        " brackets, the distance between the least and the greatest; `drawn` are digits the project wrote itself, in"
-        " styles MNIST lacks.",
+        f"Made by `python scripts/ablation.py`: {len(VARIANTS)} variants of the training, {len(SEEDS)} seeds each, as"
+        f" DVC experiments on MNIST with {IMAGES:,} images seen. Accuracy on the validation split, the mean of the seeds"
+        " and, in brackets, the distance between the least and the greatest; `drawn` are digits that the project wrote"
+        " itself, in styles MNIST lacks.",
         "",
         "| | MNIST | drawn | refused below |",
         "|---|---|---|---|",
