@@ -8,6 +8,7 @@ from tests.conftest import REPOSITORY
 
 FILE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES = FILE["stages"]
+COMPARE = yaml.safe_load((REPOSITORY / "pipelines" / "compare" / "dvc.yaml").read_text())["stages"]
 LOCK = yaml.safe_load((REPOSITORY / "dvc.lock").read_text())
 GRAPH = grimp.build_graph("model", "pipelines", "service")
 
@@ -25,7 +26,17 @@ def outs_of(stage):
 
 
 def test_the_stages_are_those_of_the_design():
-    assert list(STAGES) == ["ingest", "validate", "prepare", "train", "evaluate", "export", "card", "promote"]
+    assert list(STAGES) == [
+        "ingest",
+        "validate",
+        "prepare",
+        "synthesize",
+        "train",
+        "evaluate",
+        "export",
+        "card",
+        "promote",
+    ]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -55,3 +66,19 @@ def test_the_lock_is_of_this_pipeline():
     for name, stage in STAGES.items():
         assert {dep["path"] for dep in LOCK["stages"][name]["deps"]} == set(stage["deps"]), f"{name}: run dvc repro"
         assert {out["path"] for out in LOCK["stages"][name]["outs"]} == outs_of(stage), f"{name}: run dvc repro"
+
+
+def test_the_line_up_is_judged_whole_by_a_pipeline_of_its_own():
+    from model.networks.lineup import LINE_UP
+
+    judge, table = COMPARE["judge"], COMPARE["table"]
+    assert list(COMPARE) == ["judge", "table"]
+    assert judge["matrix"]["classifier"] == list(LINE_UP)
+    assert judge["cmd"] == "python -m pipelines.compare.judge ${item.classifier}"
+    assert table["cmd"] == "python -m pipelines.compare.table"
+    assert judge["params"] == ["compare"]
+    for name, stage in COMPARE.items():
+        assert stage["wdir"] == "../.."
+        assert {dep for dep in stage["deps"] if dep.endswith(".py")} == code_of(f"pipelines.compare.{name}")
+    made = {out.replace("${item.classifier}", name) for name in LINE_UP for out in judge["outs"]}
+    assert {dep for dep in table["deps"] if not dep.endswith(".py")} == made
