@@ -1,0 +1,120 @@
+"""A photographed page -> ink on nothing: uneven light, grain, ruled lines and shadows taken away."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images import NoInk
+
+FAINTEST: Final = 24  # grey levels of 255 by which ink must stand out; a blank page's JPEG noise reaches about 10
+WINDOW: Final = 0.3  # of the shorter side: wider than any stroke, narrower than the light's changes
+DIMMEST: Final = 100  # grey levels; paper in less light than that is not made up for, its grain would stand out too
+FOOT: Final = 0.4  # of the way from the paper to the threshold: from there on up a stroke's edge is drawn
+SMOOTHED: Final = 96  # pixels; in what is smaller strokes are too thin to lose any sharpness
+GRAIN: Final = 4  # standard deviations of the paper's grain, which is not ink
+
+_Levels = NDArray[np.uint8]  # height x width
+_Real = NDArray[np.float32]  # height x width
+
+
+def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
+    """How far each pixel stands out from the paper around it, towards the ink's side: 0 on paper, 255 in a stroke.
+
+    The paper is what a morphological closing leaves (for dark ink; an opening for light ink): it goes along with
+    gradients, shadow edges and dark margins, and strokes vanish in it. What stands out from it beyond its grain is
+    divided in two by Otsu's threshold (1979), which leaves pale ruled lines with the paper. Raises `NoInk` where what
+    stands out does so by less than `faintest` grey levels, or no more than the grain.
+    """
+    if min(levels.shape) >= SMOOTHED:
+        levels = _smooth(levels)
+    dark = _ink_is_dark(levels)
+    if dark:
+        levels = 255 - levels
+    page = _opened(levels, max(3, round(WINDOW * min(levels.shape))))
+    # In half the light dark ink stands out half as much.
+    light = np.float32(255) / np.maximum(255 - page, DIMMEST) if dark else np.ones_like(page)
+    out = ((levels.astype(np.int16) - page) * light).clip(-255, 255).astype(np.int16)
+    counts = np.bincount(out.reshape(-1) + 255, minlength=511)
+    below = np.cumsum(counts) / out.size
+    paper = int(np.searchsorted(below, 0.5)) - 255  # an opening runs along the grain's lower side
+    grain = paper + 255 - int(np.searchsorted(below, 0.16))
+    least = paper + max(GRAIN * grain, faintest // 2)
+    inked = counts[least + 255 :]
+    if not inked.any():
+        raise no_ink(int(out.max()) - paper, max(faintest, GRAIN * grain))
+    split = least + _otsu(inked)
+    strokes = np.cumsum(counts[split + 255 :])
+    stroke = split + int(np.searchsorted(strokes, strokes[-1] / 2))  # the median of what is above the threshold
+    if stroke - paper < max(faintest, GRAIN * grain * 1.5):
+        raise no_ink(stroke - paper, max(faintest, round(GRAIN * grain * 1.5)))
+    low = paper + (split - paper) * FOOT
+    ink: _Levels = np.rint(((out - low) * (255 / (stroke - low))).clip(0, 255)).astype(np.uint8)
+    return ink
+
+
+def no_ink(strongest: int, needed: int) -> NoInk:
+    """The error for a picture whose strongest mark is too faint, or no stronger than the paper's grain."""
+    return NoInk(f"nothing stands out from the paper: the strongest mark differs by {strongest} of 255 grey levels,"
+                 f" at least {needed} are needed")  # fmt: skip
+
+
+def _ink_is_dark(levels: _Levels) -> bool:
+    """Ink is what there is less of: the levels around their local mean lean to its side (their skewness)."""
+    around = levels - _mean(levels, max(3, min(levels.shape) // 2))
+    return float((around**3).sum()) < 0
+
+
+def _mean(levels: _Levels, size: int) -> _Real:
+    """The mean of the `size` x `size` pixels around each, of those within the frame."""
+    total = levels.astype(np.float64)
+    for axis in (0, 1):
+        length = total.shape[axis]
+        sums = np.concatenate([np.zeros_like(total.take([0], axis)), np.cumsum(total, axis=axis)], axis)
+        low = (np.arange(length) - size // 2).clip(0)
+        high = (np.arange(length) - size // 2 + size).clip(None, length)
+        share = np.expand_dims(1 / (high - low), 1 - axis)
+        total = (sums.take(high, axis) - sums.take(low, axis)) * share
+    return total.astype(np.float32)
+
+
+def _smooth(levels: _Levels) -> _Levels:
+    """Each pixel with a quarter of its neighbours': an opening would follow the grain's extremes."""
+    wide = np.pad(levels, 1, mode="edge").astype(np.uint16)
+    rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
+    smooth: _Levels = ((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] + 8) >> 4).astype(np.uint8)
+    return smooth
+
+
+def _opened(levels: _Levels, size: int) -> _Levels:
+    """Bright things narrower than `size` pixels taken away: the minimum, then the maximum, of squares of that size.
+
+    Of squares that reach over the frame only what is within counts. So a table that shows along the page's edge stays,
+    however little of it, while a digit that touches the frame goes: beside it there is paper.
+    """
+    size |= 1
+    levels = np.pad(levels, size - 1, constant_values=255)
+    for extreme in (np.minimum, np.maximum):
+        for _ in range(2):
+            levels = _running(extreme, levels, size).T
+    return levels
+
+
+def _running(extreme: np.ufunc, levels: _Levels, size: int) -> _Levels:
+    """The extreme of every `size` rows in succession, by doubling: of 2, 4, 8... and of two spans that overlap."""
+    span = 1
+    while span < size:
+        step = min(span, size - span)
+        levels = extreme(levels[:-step], levels[step:])
+        span += step
+    return levels
+
+
+def _otsu(counts: NDArray[np.int64]) -> int:
+    """The level that parts the histogram into two classes whose means lie furthest apart, weighted by their sizes."""
+    levels = np.arange(len(counts))
+    size, total = np.cumsum(counts), np.cumsum(counts * levels)
+    rest = size[-1] - size
+    between = (total * (size[-1] / total[-1] if total[-1] else 0.0) - size) ** 2 / np.maximum(size * rest, 1)
+    between[rest == 0] = -1
+    return int(between.argmax()) + 1 if between.max() > 0 else 0
