@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import csr_array
 
-from model.canonical import SIDE, Pixels, canonical
-from model.images import NoInk
+from model.canonical import SIDE, Pixels, canonical_batch
 
 Digits: TypeAlias = NDArray[np.integer]
 
@@ -82,12 +81,7 @@ def bare(canvases: Pixels) -> Pixels:
 
 def product(canvases: Pixels) -> Pixels:
     """n x 44 x 44 -> n x 28 x 28: what the product's network sees. An image that `canonical` refuses is left blank."""
-    seen = np.zeros((len(canvases), SIDE, SIDE), np.uint8)
-    for row, canvas in enumerate(canvases):
-        try:
-            seen[row] = canonical(canvas)
-        except NoInk:
-            continue
+    seen, _ = canonical_batch(canvases)
     return seen
 
 
