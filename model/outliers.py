@@ -13,8 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from model.canonical import SIDE, Pixels, canonical
-from model.images import NoInk
+from model.canonical import Pixels, canonical_batch
 from model.labels import NO_DIGIT
 from model.styles import SIGNS, STYLES, Style
 from model.synthetic import HAND, Drawn, Hand, Seed, written
@@ -25,15 +24,15 @@ LETTERS: Final = "ACEFHKLMNPRTUVWXYacdefhkmnprtuvwx"
 
 
 def taught(count: int, seed: Seed) -> Drawn:
-    """`count` pictures to learn from, made canonical: signs, scribbles and pairs of digits, a third each."""
+    """At most `count` pictures to learn from, made canonical: signs, scribbles and pairs of digits, a third each."""
     rng = np.random.default_rng(seed)
     scribbles = [Style("scribble", _scribble(rng)) for _ in range(SCRIBBLES)]
     pictures = [*_each(SIGNS, count - 2 * (count // 3), rng), *_each(scribbles, count // 3, rng)]
     digits = [style for styles in STYLES.values() for style in styles]
     halves = iter([*_each(digits, 2 * (count // 3), rng, Hand(bilevel=0))])
     pictures += [_beside(left, right, rng) for left, right in zip(halves, halves, strict=True)]
-    images = np.stack([canonical(picture) for picture in pictures])
-    return rng.permutation(images), np.full(count, NO_DIGIT, np.uint8)
+    images, _ = seen(pictures)
+    return rng.permutation(images), np.full(len(images), NO_DIGIT, np.uint8)
 
 
 def _each(styles: Sequence[Style], count: int, rng: Generator, hand: Hand = HAND) -> list[Pixels]:
@@ -121,13 +120,8 @@ def noise(count: int, seed: int) -> list[Pixels]:
 
 def seen(pictures: list[Pixels]) -> tuple[Pixels, int]:
     """What `canonical` makes of them, n x 28 x 28, and how many it refused."""
-    found = []
-    for picture in pictures:
-        try:
-            found.append(canonical(picture))
-        except NoInk:
-            continue
-    return np.array(found, np.uint8).reshape(-1, SIDE, SIDE), len(pictures) - len(found)
+    images, refused = canonical_batch(pictures)
+    return np.delete(images, list(refused), axis=0), len(refused)
 
 
 KINDS: Final = {"letters": letters, "scribbles": scribbles, "noise": noise}

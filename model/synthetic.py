@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-from model.canonical import Pixels, canonical
+from model.canonical import Pixels, canonical_batch
 from model.labels import CLASSES
 from model.styles import STYLES, Style
 
@@ -51,19 +51,21 @@ CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.
 
 
 def write(count: int, seed: Seed, hand: Hand = HAND) -> Drawn:
-    """`count` digits in random order, made canonical. Equal seeds give equal images."""
+    """At most `count` digits in random order, made canonical: one in thousands it refuses. Equal seeds, equal images."""
     rng = np.random.default_rng(seed)
     digits = rng.integers(CLASSES, size=count).astype(np.uint8)
-    images = np.empty((count, 28, 28), np.uint8)
+    pictures: list[Pixels] = [np.empty(0, np.uint8)] * count
     for digit, styles in STYLES.items():
         rows = np.flatnonzero(digits == digit)
         weights = np.array([style.weight for style in styles])
         chosen = rng.choice(len(styles), len(rows), p=weights / weights.sum())
         for number, style in enumerate(styles):
             of_style = rows[chosen == number]
-            for at, image in written(style, len(of_style), hand, rng):
-                images[of_style[at]] = canonical(image)
-    return images, digits
+            for at, picture in written(style, len(of_style), hand, rng):
+                pictures[of_style[at]] = picture
+    images, refused = canonical_batch(pictures)
+    kept = np.delete(np.arange(count), list(refused))
+    return images[kept], digits[kept]
 
 
 def written(style: Style, count: int, hand: Hand, rng: Generator) -> Iterator[tuple[int, Pixels]]:

@@ -10,10 +10,11 @@ from model.styles import SIGNS
 
 def test_what_is_taught_is_canonical_and_labelled_as_no_digit():
     images, labels = taught(60, seed=3)
-    assert images.shape == (60, 28, 28)
+    assert 57 <= len(images) == len(labels) <= 60  # canonical refuses a few
+    assert images.shape[1:] == (28, 28)
     assert images.dtype == np.uint8
     assert set(labels.tolist()) == {NO_DIGIT}
-    assert images.reshape(60, -1).max(axis=1).tolist() == [255] * 60
+    assert set(images.max(axis=(1, 2)).tolist()) == {255}
 
 
 def test_equal_seeds_teach_equal_pictures_and_others_others():
