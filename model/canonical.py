@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from model import paper, parts
 from model.images import BadImage, NoInk
@@ -84,17 +84,18 @@ def grey(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips these at 255
         return _deep(np.asarray(image, dtype=np.float64), "I;16" if image.mode.startswith("I;16") else image.mode)
     if not image.has_transparency_data:
-        return np.asarray(image.convert("L"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
     colour, alpha = image.convert("RGBA").convert("LA").split()
-    level, visible = np.asarray(colour, dtype=np.float32), np.asarray(alpha, dtype=np.float32) / 255
-    share = float(visible.mean())
-    if share == 0:
+    visible = np.array(alpha.histogram()) @ np.arange(256)  # 255 for each pixel wholly so
+    if visible == 0:
         raise NoInk("the image is wholly transparent")
-    if share > 0.5:
-        paper = float(np.median(level[visible > 0.5]))
+    if visible > colour.width * colour.height * 255 / 2:
+        below = np.cumsum(colour.histogram(alpha.point([0] * 128 + [255] * 128)))
+        paper = int(np.searchsorted(below, below[-1] / 2))
     else:
-        paper = 0.0 if float((level * visible).mean()) / share >= 128 else 255.0
-    return np.rint(level * visible + paper * (1 - visible)).astype(np.uint8)
+        seen = np.array(ImageChops.multiply(colour, alpha).histogram()) @ np.arange(256)
+        paper = 0 if seen / visible * 255 >= 128 else 255
+    return np.asarray(Image.composite(colour, Image.new("L", colour.size, paper), alpha))
 
 
 def _deep(levels: NDArray[np.float64], mode: str) -> Pixels:

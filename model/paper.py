@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps
 
 from model.images import NoInk
 
@@ -15,7 +16,6 @@ SMOOTHED: Final = 96  # pixels; in what is smaller strokes are too thin to lose 
 GRAIN: Final = 4  # standard deviations of the paper's grain, which is not ink
 
 _Levels = NDArray[np.uint8]  # height x width
-_Real = NDArray[np.float32]  # height x width
 
 
 def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
@@ -61,21 +61,20 @@ def no_ink(strongest: int, needed: int) -> NoInk:
 
 def _ink_is_dark(levels: _Levels) -> bool:
     """Ink is what there is less of: the levels around their local mean lean to its side (their skewness)."""
-    around = levels - _mean(levels, max(3, min(levels.shape) // 2))
-    return float((around**3).sum()) < 0
+    reach = min(levels.shape) // 4
+    blank = ImageOps.expand(Image.fromarray(levels), reach, 0)  # so that only pixels within the frame count
+    total = np.asarray(blank.filter(ImageFilter.BoxBlur(reach)), np.float32)[reach:-reach, reach:-reach]
+    rows, columns = (_within(length, reach) for length in levels.shape)
+    around = levels - total / (rows[:, None] * columns)
+    return float((around * around * around).sum()) < 0
 
 
-def _mean(levels: _Levels, size: int) -> _Real:
-    """The mean of the `size` x `size` pixels around each, of those within the frame."""
-    total = levels.astype(np.float64)
-    for axis in (0, 1):
-        length = total.shape[axis]
-        sums = np.concatenate([np.zeros_like(total.take([0], axis)), np.cumsum(total, axis=axis)], axis)
-        low = (np.arange(length) - size // 2).clip(0)
-        high = (np.arange(length) - size // 2 + size).clip(None, length)
-        share = np.expand_dims(1 / (high - low), 1 - axis)
-        total = (sums.take(high, axis) - sums.take(low, axis)) * share
-    return total.astype(np.float32)
+def _within(length: int, reach: int) -> NDArray[np.float32]:
+    """The share of the `reach` pixels on either side, and the one between, that lies within the frame."""
+    place = np.arange(length)
+    inside = np.minimum(place, reach) + np.minimum(place[::-1], reach) + 1
+    share: NDArray[np.float32] = (inside / (2 * reach + 1)).astype(np.float32)
+    return share
 
 
 def _smooth(levels: _Levels) -> _Levels:
