@@ -25,10 +25,10 @@ class CNN(nn.Module):
         self.features = nn.Sequential(
             *_conv(1, width, kernel=5, stride=2),  # 28 -> 14
             *_conv(width, 2 * width, kernel=3, stride=1),  # 14
-            *_conv(2 * width, 3 * width, kernel=3, stride=2),  # 14 -> 7
-            *_conv(3 * width, 4 * width, kernel=3, stride=2),  # 7 -> 4
+            *_conv(2 * width, 4 * width, kernel=3, stride=2),  # 14 -> 7
+            *_conv(4 * width, 6 * width, kernel=3, stride=2),  # 7 -> 4
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4 * width * 4 * 4, CLASSES))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(6 * width * 4 * 4, CLASSES))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))
