@@ -25,6 +25,7 @@ CENTRE: Final = 14  # pixels, where the centre of mass goes: measured on MNIST, 
 PAGE: Final = 384  # pixels, the longer side at which a picture is searched for ink; larger ones are reduced first
 SCAN: Final = 24  # pixels; what is smaller is a scan cut out at the digit's edge, too small to have uneven light
 CLEAN: Final = 1 / 10  # of the ink's contrast: what paper may differ by on a clean canvas
+MOMENTS: Final = np.stack([np.ones(SIDE), np.arange(SIDE)])  # multiplied with levels: their sum, and where it lies
 STACK: Final = 2**16  # pixels worked on at once: a stack and its by-products stay in the processor's cache
 
 
@@ -64,12 +65,10 @@ def canonical_batch(images: Sequence[Image.Image | Pixels] | Pixels) -> tuple[Pi
         for start in range(0, len(group), step):
             rows, stack = zip(*group[start : start + step], strict=True)
             ink, found = _ink(np.stack(stack) if len(stack) > 1 else stack[0][None])
-            for row, digit, box in zip(rows, ink, found, strict=True):
-                if isinstance(box, NoInk):
-                    refused[row] = box
-                else:
-                    top, left, bottom, right = box
-                    _place(_fitted(digit[top:bottom, left:right]), out[row])
+            refused.update((row, box) for row, box in zip(rows, found, strict=True) if isinstance(box, NoInk))
+            boxes = [(i, box) for i, box in enumerate(found) if not isinstance(box, NoInk)]
+            digits = [_fitted(ink[i, top:bottom, left:right]) for i, (top, left, bottom, right) in boxes]
+            _place(digits, [out[rows[i]] for i, _ in boxes])
     return out, refused
 
 
@@ -198,8 +197,10 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
         ink[:] = paper.flattened(levels, faintest)
         (marks,) = parts.packed(ink[None])
     if not parts.one_part(marks, height, width):
-        ink[:] = parts.without_specks(ink)
-        (marks,) = parts.packed(ink[None])
+        specks = parts.specks(marks, height, width)
+        if specks is not None:
+            ink[specks] = 0
+            (marks,) = parts.packed(ink[None])
     box = parts.box(marks, height, width)
     if parts.is_texture(marks, box):
         raise NoInk("the picture is filled with texture: no digit stands out")
@@ -219,7 +220,7 @@ def _border(height: int, width: int) -> NDArray[np.intp]:
     return np.flatnonzero(~inside)
 
 
-def _fitted(ink: Pixels) -> NDArray[np.float64]:
+def _fitted(ink: Pixels) -> NDArray[np.number]:
     """The longer side made `LONG_SIDE`, the shape kept, anti-aliased; whole numbers.
 
     What is enlarged gets a pixel of paper around it first: its edges then fade over half a pixel on each side, instead
@@ -228,7 +229,7 @@ def _fitted(ink: Pixels) -> NDArray[np.float64]:
     height, width = ink.shape
     longest = max(height, width)
     if longest == LONG_SIDE:
-        return ink.astype(np.float64)
+        return ink
     rim = int(longest < LONG_SIDE - 1)
     scale = min(LONG_SIDE / (longest + 1), SIDE / (longest + 2)) if rim else LONG_SIDE / longest
     rows = _cubic(height, max(1, round((height + 2 * rim) * scale)), rim)
@@ -253,18 +254,17 @@ def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
     return rounded[:, rim : rim + size].copy()
 
 
-def _place(digit: NDArray[np.float64], out: Pixels) -> None:
-    """Puts the digit into a blank square, its centre of mass in the middle: moved by whole pixels, kept inside."""
-    peak = max(digit.max(), 1)
-    if peak != 255:  # stretched for the second time: before resizing for pale ink, after it for thin
-        digit = np.rint(digit * (255 / peak))
-    height, width = digit.shape
-    (mass, across), (down, _) = (_moments(height) @ digit @ _moments(width).T).tolist()
-    top = min(max(round(CENTRE - down / mass), 0), SIDE - height)
-    left = min(max(round(CENTRE - across / mass), 0), SIDE - width)
-    out[top : top + height, left : left + width] = digit
-
-
-@lru_cache(maxsize=SIDE)
-def _moments(size: int) -> NDArray[np.float64]:
-    return np.stack([np.ones(size), np.arange(size)])
+def _place(digits: Sequence[NDArray[np.number]], outs: Sequence[Pixels]) -> None:
+    """Puts each digit into its blank square, the centre of mass in the middle: moved by whole pixels, kept inside."""
+    stack = np.zeros((len(digits), SIDE, SIDE))
+    for square, digit in zip(stack, digits, strict=True):
+        square[: digit.shape[0], : digit.shape[1]] = digit
+    peak = stack.max(axis=(1, 2))
+    if peak.min(initial=255) < 255:  # stretched for the second time: before resizing for pale ink, after it for thin
+        stack = np.rint(stack * (255 / np.maximum(peak, 1))[:, None, None])
+    for square, digit, out, moments in zip(stack, digits, outs, (MOMENTS @ stack @ MOMENTS.T).tolist(), strict=True):
+        (mass, across), (down, _) = moments
+        height, width = digit.shape
+        top = min(max(round(CENTRE - down / mass), 0), SIDE - height)
+        left = min(max(round(CENTRE - across / mass), 0), SIDE - width)
+        out[top : top + height, left : left + width] = square[:height, :width]

@@ -6,6 +6,7 @@ bit. On 28x28 pixels such an operation takes 0.1 us where the same on an array t
 asks of most digits (is it one part? where is it?) takes some ten of them.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -18,10 +19,10 @@ Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom, right; the latt
 
 MARK: Final = 32  # of 255: fainter pixels don't widen the digit's box (MNIST's boxes stay 20 up to 51)
 NEAR: Final = 0.08  # of the digit's long side: so near by, and nearer, lies what broken strokes are broken into
-LONG: Final = 1.5  # times the digit's long side: what is longer and has less ink is a line on the page
-TINY: Final = 0.01  # of the digit's ink: what has less is a speck, unless it lies within the digit's box
-CANDIDATES: Final = 64  # the heaviest parts looked at; a digit is seldom more than three
-SHARE: Final = 0.4  # of the ink: where the digit holds less, the picture is scattered with marks
+LONG: Final = 1.5  # times the digit's long side: what is longer and has fewer marks is a line on the page
+TINY: Final = 0.01  # of the digit's marks: what has less is a speck, unless it lies within the digit's box
+CANDIDATES: Final = 64  # the largest parts looked at; a digit is seldom more than three
+SHARE: Final = 0.4  # of the marks: where the digit holds less, the picture is scattered with marks
 RUNS: Final = 4  # in a row of the digit, on average: a slashed zero has 3, texture has more
 SMALL: Final = 4096  # pixels; up to here a flood costs less than labelling
 
@@ -81,55 +82,76 @@ def one_part(marks: int, height: int, width: int) -> bool:
         loose = past & ~(marks + (marks & above))
         if not loose & loose - 1:
             return True
-    if height * width > SMALL:
-        return False
+    return height * width <= SMALL and _flooded(marks, stride) == marks
+
+
+def _flooded(marks: int, stride: int) -> int:
+    """The part that the first mark belongs to."""
     flood, grown = 0, marks & -marks
     while grown != flood:
         flood = grown
         grown |= grown << 1 | grown >> 1
         grown = (grown | grown << stride | grown >> stride) & marks
-    return flood == marks
+    return flood
 
 
-def without_specks(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One image, ink bright on 0, less the marks that don't belong to the digit.
+def specks(marks: int, height: int, width: int) -> NDArray[np.bool_] | None:
+    """Where the marks are (height x width) that don't belong to the digit; None where there are none.
 
-    Kept are the heaviest part (what touches the frame counts a quarter) and every part whose box is near to those
-    kept already: nearer than `NEAR` and its share of the heaviest one's ink, as a part of the digit's long side. So the
-    bar of a 5 may lie further off than a dot. Raises `NoInk` when those are the lesser part of what is drawn.
+    Kept are the largest part (what touches the frame counts a quarter) and every part whose box is near to those kept
+    already: nearer than `NEAR` and its share of the largest one's marks, as a part of the digit's long side. So the bar
+    of a 5 may lie further off than a dot. Raises `NoInk` when those are the lesser part of what is drawn.
     """
-    height, width = ink.shape
+    if height * width <= SMALL:
+        return _flood_specks(marks, height, width)
+    return _label_specks(_unpacked(marks, height, width))
+
+
+def _unpacked(marks: int, height: int, width: int) -> NDArray[np.bool_]:
+    size = height * (width + 1)
+    bits = np.frombuffer(marks.to_bytes(-(-size // 8), "little"), np.uint8)
+    flat = np.unpackbits(bits, count=size, bitorder="little").view(np.bool_)
+    return flat.reshape(height, width + 1)[:, :width]
+
+
+def _flood_specks(marks: int, height: int, width: int) -> NDArray[np.bool_] | None:
+    parts, left = [], marks
+    while left:
+        parts.append(_flooded(left, width + 1))
+        left ^= parts[-1]
+    kept = _kept([part.bit_count() for part in parts], [box(part, height, width) for part in parts], height, width)
+    dropped = sum(part for i, part in enumerate(parts) if i not in kept)  # parts share no bit: the sum is their union
+    return _unpacked(dropped, height, width) if dropped else None
+
+
+def _label_specks(marks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Runs of marks take few operations on arrays, where a flood takes one for every pixel of the longest stroke."""
+    height, width = marks.shape
     # A blank column to the left and a blank row below: no run and no pair of runs then reaches from row to row.
-    padded = np.zeros((height + 1, width + 1), np.uint8)
-    padded[:height, 1:] = ink * (ink >= MARK)
+    padded = np.zeros((height + 1, width + 1), np.bool_)
+    padded[:height, 1:] = marks
     flat = padded.reshape(-1)
-    marked = flat > 0
-    edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     part = _joined(starts, ends, width + 1)
-    mass = np.bincount(part, np.add.reduceat(flat, edges, dtype=np.float64)[::2])  # 0 for a run that begins no part
+    sizes = np.bincount(part, ends - starts)  # 0 for a run that isn't the first of its part
     row, left = np.divmod(starts, width + 1)
-    boxes = np.empty((len(mass), 4), np.int64)
+    boxes = np.empty((len(sizes), 4), np.int64)
     boxes[:] = height, width, 0, 0
     np.minimum.at(boxes[:, 0], part, row)
     np.minimum.at(boxes[:, 1], part, left - 1)
     np.maximum.at(boxes[:, 2], part, row + 1)
     np.maximum.at(boxes[:, 3], part, left - 1 + ends - starts)
-    framed = (boxes[:, :2] == 0).any(axis=1) | (boxes[:, 2:] == (height, width)).any(axis=1)
-    kept = _kept(mass, boxes, framed)
-    share = mass[kept].sum() / mass.sum()
-    if share < SHARE:
-        raise NoInk(
-            f"marks are scattered over the picture, the largest holds {share:.0%} of the ink: no digit stands out"
-        )
-    gone = ~kept[part]
-    # 1 is added where a speck's run begins and taken where it ends: the running sum is 1 on what is to be erased.
+    firsts = np.flatnonzero(sizes)
+    kept = _kept(sizes[firsts].tolist(), boxes[firsts].tolist(), height, width)
+    if len(kept) == len(firsts):
+        return None
+    gone = np.isin(part, firsts[list(kept)], invert=True)
+    # 1 is added where a speck's run begins and taken where it ends: the running sum is 1 on specks.
     steps = np.zeros(padded.size, np.int8)
     steps[starts[gone]] = 1
     steps[ends[gone]] -= 1
-    specks = np.cumsum(steps, dtype=np.int8).reshape(padded.shape)[:height, 1:]
-    kept_ink: NDArray[np.uint8] = ink * (specks == 0)
-    return kept_ink
+    return np.cumsum(steps, dtype=np.int8).reshape(padded.shape)[:height, 1:] > 0
 
 
 def _joined(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
@@ -150,23 +172,30 @@ def _joined(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> 
             root = root[root]
 
 
-def _kept(mass: NDArray[np.number], boxes: NDArray[np.int64], framed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of one image's parts make the digit."""
-    kept = np.zeros(len(mass), np.bool_)
-    heaviest = int(np.where(framed, mass / 4, mass).argmax())
-    kept[heaviest] = True
-    others = [i for i in np.argsort(-mass, kind="stable")[:CANDIDATES].tolist() if i != heaviest and mass[i]]
-    top, left, bottom, right = boxes[heaviest].tolist()
+def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, width: int) -> set[int]:
+    """Which parts make the digit, by the number of their marks and their boxes."""
+    weights = [
+        size / 4 if top == 0 or left == 0 or bottom == height or right == width else size
+        for size, (top, left, bottom, right) in zip(sizes, boxes, strict=True)
+    ]
+    largest = weights.index(max(weights))
+    kept = {largest}
+    top, left, bottom, right = boxes[largest]
+    others = sorted(range(len(sizes)), key=lambda i: -sizes[i])[:CANDIDATES]
     found = True
     while found:
         found = False
         for i in others:
-            above, before, below, after = boxes[i].tolist()
-            share = float(mass[i] / mass[heaviest])
+            above, before, below, after = boxes[i]
+            share = sizes[i] / sizes[largest]
             reach = NEAR + share if share >= TINY else 0
             gap = max(above - bottom, top - below, before - right, left - after)
             longest = max(bottom - top, right - left)
-            if not kept[i] and gap <= reach * longest and max(below - above, after - before) <= LONG * longest:
+            if i not in kept and gap <= reach * longest and max(below - above, after - before) <= LONG * longest:
                 top, left, bottom, right = min(top, above), min(left, before), max(bottom, below), max(right, after)
-                kept[i] = found = True
+                kept.add(i)
+                found = True
+    share = sum(sizes[i] for i in kept) / sum(sizes)
+    if share < SHARE:
+        raise NoInk(f"marks are scattered over the picture, the digit would hold {share:.0%} of them: none stands out")
     return kept

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from model.canonical import Pixels, canonical
-from model.images import NoInk
+from model.canonical import Pixels, canonical_batch
 from model.labels import CLASSES
 from pipelines import paths, stage
 from pipelines.source import Source
@@ -96,11 +95,16 @@ def prepare(source: Source, splits: NDArray[np.uint8]) -> Prepared:
     Raises `StageError` when an image has no ink.
     """
     images = np.empty((len(source.images), 28, 28), np.uint8)
-    for row, image in enumerate(tqdm(source.images, desc="canonical", unit="image", unit_scale=True, mininterval=0.5)):
-        try:
-            images[row] = canonical(image)
-        except NoInk as error:
-            raise StageError(f"row {row} of {paths.RAW}, labelled {source.labels[row]}: {error}") from None
+    with tqdm(total=len(images), desc="canonical", unit="image", unit_scale=True, mininterval=0.5) as progress:
+        for start in range(0, len(images), 1000):
+            chunk = source.images[start : start + 1000]
+            images[start : start + 1000], refused = canonical_batch(chunk)
+            if refused:
+                row = min(refused)
+                raise StageError(
+                    f"row {start + row} of {paths.RAW}, labelled {source.labels[start + row]}: {refused[row]}"
+                )
+            progress.update(len(chunk))
     seen: set[bytes] = set()
     keep = np.ones(len(images), np.bool_)
     for which in (Split.TEST, Split.VALIDATION, Split.TRAIN):

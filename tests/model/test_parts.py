@@ -1,0 +1,121 @@
+"""Parts of a drawing: two ways of finding them that must agree, and what counts as a speck."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import parts
+from model.images import NoInk
+
+
+def scribble(height, width, seed, density):
+    """Marks as dense as `density`, at least one."""
+    rng = np.random.default_rng(seed)
+    marks = rng.random((height, width)) < density
+    marks[rng.integers(height), rng.integers(width)] = True
+    return marks
+
+
+scribbles = st.builds(
+    scribble,
+    st.integers(2, 40),
+    st.integers(2, 40),
+    st.integers(0, 10_000),
+    st.sampled_from([0.02, 0.1, 0.3, 0.5, 0.9]),
+)
+
+
+def number_of(marks):
+    return parts.packed(np.where(marks, np.uint8(parts.MARK), np.uint8(parts.MARK - 1))[None])[0]
+
+
+def count(marks):
+    """Connected parts, found as one would on paper."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(marks)}
+    found = 0
+    while left:
+        found += 1
+        reached = [left.pop()]
+        while reached:
+            y, x = reached.pop()
+            near = {(y + down, x + across) for down in (-1, 0, 1) for across in (-1, 0, 1)} & left
+            left -= near
+            reached.extend(near)
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(scribbles)
+def test_one_part_is_what_it_says(marks):
+    assert parts.one_part(number_of(marks), *marks.shape) == (count(marks) == 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(scribbles)
+def test_of_a_large_picture_a_yes_is_certain(marks):
+    wide = np.pad(marks, ((0, 0), (0, parts.SMALL)))
+    if parts.one_part(number_of(wide), *wide.shape):
+        assert count(marks) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(scribbles)
+def test_the_box_is_that_of_the_marks(marks):
+    rows, columns = np.flatnonzero(marks.any(1)), np.flatnonzero(marks.any(0))
+    assert parts.box(number_of(marks), *marks.shape) == (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(scribbles)
+def test_marks_that_touch_opposite_sides_cross_the_frame(marks):
+    across = (marks[0].any() and marks[-1].any()) or (marks[:, 0].any() and marks[:, -1].any())
+    assert parts.crosses_frame(number_of(marks), *marks.shape) == across
+
+
+def found(search, *args):
+    try:
+        return search(*args)
+    except NoInk as error:
+        return str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(scribbles)
+def test_flooding_and_labelling_drop_the_same(marks):
+    flooded = found(parts._flood_specks, number_of(marks), *marks.shape)
+    labelled = found(parts._label_specks, marks)
+    assert type(flooded) is type(labelled)
+    assert np.array_equal(flooded, labelled)
+
+
+@pytest.mark.parametrize("times", [1, 5], ids=["flooded", "labelled"])
+@pytest.mark.parametrize(
+    ("rows", "columns", "kept"),
+    [
+        (slice(4, 6), slice(10, 24), True),  # the bar of a 5
+        (slice(16, 17), slice(22, 23), True),  # a dot within the digit's box
+        (slice(2, 3), slice(30, 31), False),  # a dot outside it
+        (slice(30, 34), slice(1, 3), False),  # a smear far from it
+        (slice(35, 36), slice(0, 40), False),  # a ruled line
+    ],
+    ids=["bar", "dot within", "dot", "smear", "line"],
+)
+def test_parts_of_a_digit_are_kept_and_specks_are_not(rows, columns, kept, times):
+    digit = np.zeros((40, 40), np.bool_)
+    digit[8:28, 8:11] = digit[26:28, 8:26] = digit[8:28, 24:26] = True
+    other = np.zeros_like(digit)
+    other[rows, columns] = True
+    marks = (digit | other).repeat(times, 0).repeat(times, 1)
+    specks = parts.specks(number_of(marks), *marks.shape)
+    if kept:
+        assert specks is None
+    else:
+        assert np.array_equal(specks, other.repeat(times, 0).repeat(times, 1))
+
+
+def test_marks_all_over_are_no_digit():
+    marks = np.zeros((60, 60), np.bool_)
+    marks[5::10, 5::10] = True
+    with pytest.raises(NoInk, match="marks are scattered over the picture, the digit would hold 3% of them"):
+        parts.specks(number_of(marks), 60, 60)
