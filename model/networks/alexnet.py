@@ -1,0 +1,37 @@
+"""AlexNet in small: what made depth pay off in 2012, at the size of a digit."""
+
+from torch import Tensor, nn
+
+from model.labels import CLASSES
+
+
+class AlexNet(nn.Module):
+    """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. 119,000 weights, where the original has 60 million.
+
+    Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012). Kept are its
+    ReLUs, local response normalisation, pooling windows that overlap (3x3, stride 2), three convolutions in a row, and
+    dropout before both hidden linear layers; its 11x11 first kernel at stride 4 is 5x5 at stride 1, as images are 8
+    times smaller.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1),  # 28 -> 14
+            nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
+            nn.Conv2d(8, 24, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1),  # 14 -> 7
+            nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
+            nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(),  # 7
+            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),  # 7 -> 3
+        )  # fmt: skip
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.5), nn.Linear(24 * 3 * 3, 256), nn.ReLU(),
+            nn.Dropout(0.5), nn.Linear(256, 128), nn.ReLU(),
+            nn.Linear(128, CLASSES),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images))
+        return logits
