@@ -51,7 +51,7 @@ CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.
 
 
 def write(count: int, seed: Seed, hand: Hand = HAND) -> Drawn:
-    """At most `count` digits in random order, made canonical: one in thousands it refuses. Equal seeds, equal images."""
+    """`count` digits in random order, made canonical, which may refuse one in thousands. Equal seeds, equal images."""
     rng = np.random.default_rng(seed)
     digits = rng.integers(CLASSES, size=count).astype(np.uint8)
     pictures: list[Pixels] = [np.empty(0, np.uint8)] * count

@@ -55,8 +55,8 @@ def table(found: Mapping[str, list[dict[str, float]]]) -> str:
     lines = [
         "# What each part of the training buys",
         "",
-        f"Made by `python scripts/ablation.py`: {len(VARIANTS)} variants of the training, {len(SEEDS)} seeds each, as"
-        f" DVC experiments on MNIST with {IMAGES:,} images seen. Accuracy on the validation split, the mean of the seeds"
+        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {len(SEEDS)} seeds each, as DVC"
+        f" experiments on MNIST with {IMAGES:,} images seen. Accuracy on the validation split, the mean of the seeds"
         " and, in brackets, the distance between the least and the greatest; `drawn` are digits that the project wrote"
         " itself, in styles MNIST lacks.",
         "",
