@@ -22,6 +22,7 @@ class Distortion:
     shift: float  # pixels, either way, each axis on its own
     elastic: float  # pixels, the standard deviation of a smooth displacement
     stroke: float  # share of images whose strokes are made thicker or thinner
+    contrast: float  # log of the exponent of the grey levels: edges harder or softer, pale places paler or darker
 
 
 def distorted(images: Tensor, by: Distortion, generator: torch.Generator) -> Tensor:
@@ -50,7 +51,9 @@ def distorted(images: Tensor, by: Distortion, generator: torch.Generator) -> Ten
         smooth_y, smooth_x = _smoothing(height).to(device), _smoothing(width).to(device)
         grid += (smooth_y @ knots @ smooth_x.T).permute(0, 2, 3, 1)
     images = functional.grid_sample(images, grid, align_corners=False)
-    return _restroked(images, by.stroke, generator) if by.stroke else images
+    if by.stroke:
+        images = _restroked(images, by.stroke, generator)
+    return images.clamp_(0, 1).pow_(uniform(by.contrast, 1, 1, 1).exp()) if by.contrast else images
 
 
 @cache

@@ -191,9 +191,7 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
     height, width = ink.shape
     if view.contrast < faintest:
         raise paper.no_ink(view.contrast, faintest)
-    if min(height, width) >= SCAN and not (
-        view.clean and marks.bit_count() * 2 < height * width and not parts.crosses_frame(marks, height, width)
-    ):
+    if min(height, width) >= SCAN and not (view.clean and _is_clean(ink, marks)):
         ink[:] = paper.flattened(levels, faintest)
         (marks,) = parts.packed(ink[None])
     if not parts.one_part(marks, height, width):
@@ -205,6 +203,15 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
     if parts.is_texture(marks, box):
         raise NoInk("the picture is filled with texture: no digit stands out")
     return box
+
+
+def _is_clean(ink: Pixels, marks: int) -> bool:
+    """Whether marks are a digit's: not a page in a frame, nor pale lines from one side of the picture to the other."""
+    height, width = ink.shape
+    if not parts.crosses_frame(marks, height, width):
+        return marks.bit_count() * 2 <= height * width
+    edge = ink.reshape(-1)[_border(height, width)]  # a digit cut out at its edges is as dark there as elsewhere
+    return bool((edge >= 128).sum() * 2 > (edge >= parts.MARK).sum())
 
 
 def _column(numbers: list[int]) -> Pixels:

@@ -34,6 +34,7 @@ class AugmentParams(BaseModel):
     shift: float = Field(ge=0, le=8)
     elastic: float = Field(ge=0, le=4)
     stroke: float = Field(ge=0, le=1)
+    contrast: float = Field(ge=0, le=2)
 
 
 class TrainParams(stage.Params, section="train"):

@@ -20,12 +20,13 @@ TABLE = Path("docs/ablation.md")
 SEEDS = (0, 1)
 IMAGES = 100_000
 NO_AFFINE = {"train.augment.rotation": 0, "train.augment.scale": 0, "train.augment.shear": 0, "train.augment.shift": 0}
-NO_OTHER = {"train.augment.elastic": 0, "train.augment.stroke": 0}
+NO_OTHER = {"train.augment.elastic": 0, "train.augment.stroke": 0, "train.augment.contrast": 0}
 VARIANTS: Mapping[str, Mapping[str, float]] = {
     "everything, as it is": {},
     "without rotation, scale, shear and shift": NO_AFFINE,
     "without elastic distortion": {"train.augment.elastic": 0},
     "without thicker and thinner strokes": {"train.augment.stroke": 0},
+    "without changes of contrast": {"train.augment.contrast": 0},
     "without any of these": NO_AFFINE | NO_OTHER,
     "without drawn digits": {"train.real_weight": 1000},
     "without pictures that hold no digit": {"train.outliers": 0},

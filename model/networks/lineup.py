@@ -91,7 +91,7 @@ def _recipe(images_seen: int, learning_rate: float, seed: int) -> Recipe:
     )
 
 
-AUGMENT: Final = Distortion(rotation=8, scale=0.08, shear=0.1, shift=1, elastic=0.5, stroke=0.2)
+AUGMENT: Final = Distortion(rotation=8, scale=0.08, shear=0.1, shift=1, elastic=0.5, stroke=0.2, contrast=0.3)
 
 
 def _scikit(build: Callable[[int], ClassifierMixin]) -> Callable[[int], Classifier]:

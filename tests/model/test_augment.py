@@ -8,8 +8,8 @@ from model.augment import Distortion, distorted
 from model.synthetic import draw
 
 DIGITS = torch.from_numpy(np.stack([draw(d, size=20, pen=0.12, canvas=(28, 28)) for d in range(10)]))[:, None]
-NONE = Distortion(rotation=0, scale=0, shear=0, shift=0, elastic=0, stroke=0)
-ALL = Distortion(rotation=10, scale=0.1, shear=0.1, shift=1, elastic=0.6, stroke=0.3)
+NONE = Distortion(rotation=0, scale=0, shear=0, shift=0, elastic=0, stroke=0, contrast=0)
+ALL = Distortion(rotation=10, scale=0.1, shear=0.1, shift=1, elastic=0.6, stroke=0.3, contrast=0.4)
 
 
 def seeded(seed=0):
@@ -33,7 +33,7 @@ def test_pixels_stay_in_range_and_the_input_as_it_was():
     assert torch.equal(DIGITS, before)
 
 
-@pytest.mark.parametrize("kind", ["rotation", "scale", "shear", "shift", "elastic", "stroke"])
+@pytest.mark.parametrize("kind", ["rotation", "scale", "shear", "shift", "elastic", "stroke", "contrast"])
 def test_each_kind_distorts_on_its_own(kind):
     one = Distortion(**(vars(NONE) | {kind: vars(ALL)[kind] * 2}))
     assert (distorted(DIGITS.repeat(10, 1, 1, 1), one, seeded()) - DIGITS.repeat(10, 1, 1, 1)).abs().mean() > 0.005

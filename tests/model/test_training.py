@@ -14,7 +14,7 @@ from model.synthetic import write
 from model.training import Group, Recipe, logits, train
 
 RECIPE = Recipe(images_seen=6_400, batch_size=64, learning_rate=0.01, weight_decay=0.01, label_smoothing=0, average=0.2,
-                augment=Distortion(8, 0.08, 0.1, 1, 0.5, 0.2), seed=0, report_every=1_600)  # fmt: skip
+                augment=Distortion(8, 0.08, 0.1, 1, 0.5, 0.2, 0), seed=0, report_every=1_600)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
