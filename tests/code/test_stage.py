@@ -7,17 +7,29 @@ import pytest
 import yaml
 
 from pipelines import stage
+from pipelines.compare.judge import CompareParams
 from pipelines.evaluate import EvaluateParams
 from pipelines.export import ExportParams
 from pipelines.ingest import DataParams
 from pipelines.prepare import PrepareParams
 from pipelines.promote import PromoteParams
 from pipelines.stage import StageError
+from pipelines.synthesize import SynthesizeParams
 from pipelines.train import TrainParams
 from pipelines.validate import ValidateParams
 from tests.conftest import REPOSITORY
 
-ALL = (DataParams, ValidateParams, PrepareParams, TrainParams, EvaluateParams, ExportParams, PromoteParams)
+ALL = (
+    DataParams,
+    ValidateParams,
+    PrepareParams,
+    SynthesizeParams,
+    TrainParams,
+    EvaluateParams,
+    ExportParams,
+    PromoteParams,
+    CompareParams,
+)
 
 
 def change(folder, name, value):
@@ -44,13 +56,13 @@ def test_the_projects_own_parameters_are_valid(params):
 @pytest.mark.parametrize(
     ("params", "name", "value", "said"),
     [
-        (TrainParams, "train.learning_rat", 1, "train.learning_rat is unknown; known are augment, batch_size"),
-        (TrainParams, "train.augment.rotatoin", 1, "train.augment.rotatoin is unknown; known are elastic, rotation"),
+        (TrainParams, "train.learning_rat", 1, "train.learning_rat is unknown; known are augment, average, batch_size"),
+        (TrainParams, "train.augment.rotatoin", 1, "train.augment.rotatoin is unknown; known are contrast, elastic, rotation"),
         (TrainParams, "train.images_seen", 5, "train.images_seen is 5, allowed is: greater than or equal to 1000"),
         (TrainParams, "train.batch_size", "many", "train.batch_size is 'many', allowed is: a valid integer"),
         (TrainParams, "train.device", "tpu", "train.device is 'tpu', allowed is: 'auto', 'cpu' or 'cuda'"),
         (TrainParams, "train.augment.shift", 99, "train.augment.shift is 99, allowed is: less than or equal to 8"),
-        (TrainParams, "train.batch_size", 8192, "allowed is: at least 20 batches: images_seen of 163,840 or more"),
+        (TrainParams, "train.images_seen", 1_500, "allowed is: at least 20 batches: images_seen of 2,560 or more"),
         (DataParams, "data.source", "emnist", "data.source is 'emnist', allowed is: 'digits' or 'mnist'"),
         (PrepareParams, "prepare.test", 0.9, "prepare.test is 0.9, allowed is: less than 0.5"),
         (PromoteParams, "promote.min_accuracy", 97, "promote.min_accuracy is 97, allowed is: less than or equal to 1"),
@@ -81,7 +93,7 @@ def test_a_broken_file_is_one_line(in_folder, text, said):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["ingest", "validate", "prepare", "train", "evaluate", "export", "promote"])
+@pytest.mark.parametrize("name", ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"])
 def test_a_stage_with_a_wrong_parameter_exits_1_with_one_line(in_folder, name):
     section = "data" if name == "ingest" else name
     change(in_folder, f"{section}.nonsense", 1)
