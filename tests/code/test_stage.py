@@ -57,7 +57,7 @@ def test_the_projects_own_parameters_are_valid(params):
     ("params", "name", "value", "said"),
     [
         (TrainParams, "train.learning_rat", 1, "train.learning_rat is unknown; known are augment, average, batch_size"),
-        (TrainParams, "train.augment.rotatoin", 1, "train.augment.rotatoin is unknown; known are contrast, elastic, rotation"),
+        (TrainParams, "train.augment.rotatoin", 1, "train.augment.rotatoin is unknown; known are contrast, elastic"),
         (TrainParams, "train.images_seen", 5, "train.images_seen is 5, allowed is: greater than or equal to 1000"),
         (TrainParams, "train.batch_size", "many", "train.batch_size is 'many', allowed is: a valid integer"),
         (TrainParams, "train.device", "tpu", "train.device is 'tpu', allowed is: 'auto', 'cpu' or 'cuda'"),
@@ -93,7 +93,10 @@ def test_a_broken_file_is_one_line(in_folder, text, said):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"])
+STAGES = ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"]
+
+
+@pytest.mark.parametrize("name", STAGES)
 def test_a_stage_with_a_wrong_parameter_exits_1_with_one_line(in_folder, name):
     section = "data" if name == "ingest" else name
     change(in_folder, f"{section}.nonsense", 1)
