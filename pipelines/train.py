@@ -44,6 +44,7 @@ class TrainParams(stage.Params, section="train"):
     passes: int = Field(ge=0, le=1000)
     reports: int = Field(ge=1, le=1000)
     real_weight: float = Field(gt=0, le=1000)
+    drawn: float = Field(ge=0, lt=1)
     outliers: float = Field(ge=0, lt=0.5)
     batch_size: int = Field(ge=8, le=8192)
     learning_rate: float = Field(gt=0, le=1)
@@ -93,11 +94,12 @@ def groups(real: Prepared, synthetic: Prepared, params: TrainParams) -> list[Gro
     images, labels = real.of(Split.TRAIN)
     drawn, meant = synthetic.of(Split.TRAIN)
     is_digit = meant != NO_DIGIT
-    counts = params.real_weight * len(images), int(is_digit.sum())
+    count = int(is_digit.sum())
+    share = max(params.drawn, count / (count + params.real_weight * len(images))) if count else 0.0
     outliers = params.outliers if not is_digit.all() else 0.0
     found = [
-        Group(images, labels, (1 - outliers) * counts[0] / sum(counts)),
-        Group(drawn[is_digit], meant[is_digit], (1 - outliers) * counts[1] / sum(counts)),
+        Group(images, labels, (1 - outliers) * (1 - share)),
+        Group(drawn[is_digit], meant[is_digit], (1 - outliers) * share),
         Group(drawn[~is_digit], meant[~is_digit], outliers),
     ]
     return [group for group in found if group.share]

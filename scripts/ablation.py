@@ -28,7 +28,7 @@ VARIANTS: Mapping[str, Mapping[str, float]] = {
     "without thicker and thinner strokes": {"train.augment.stroke": 0},
     "without changes of contrast": {"train.augment.contrast": 0},
     "without any of these": NO_AFFINE | NO_OTHER,
-    "without drawn digits": {"train.real_weight": 1000},
+    "without drawn digits": {"train.real_weight": 1000, "train.drawn": 0},
     "without pictures that hold no digit": {"train.outliers": 0},
     "without the mean of the last weights": {"train.average": 0},
     "with label smoothing of 0.05": {"train.label_smoothing": 0.05},

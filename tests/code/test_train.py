@@ -1,0 +1,61 @@
+"""What a training is made of."""
+
+import numpy as np
+import pytest
+
+from model.labels import NO_DIGIT
+from pipelines.prepare import Prepared, Split
+from pipelines.train import TrainParams, accuracy, groups, recipe, validation
+from tests.bundles import DIGITS
+from tests.conftest import REPOSITORY
+
+PARAMS = TrainParams.load(REPOSITORY / "params.yaml")
+
+
+def prepared(count, labels, split=Split.TRAIN):
+    images = np.resize(DIGITS, (count, 28, 28))
+    return Prepared(
+        images, np.resize(labels, count).astype(np.uint8), np.full(count, split, np.uint8), np.arange(count)
+    )
+
+
+def both(one, other):
+    return Prepared(*(np.concatenate(parts) for parts in zip(*(vars(p).values() for p in (one, other)), strict=True)))
+
+
+DRAWN = both(prepared(4_000, range(10)), prepared(300, [NO_DIGIT]))
+
+
+@pytest.mark.parametrize(
+    ("real", "share"),
+    [(100, 4_000 / (4_000 + 10 * 100)), (10_000, 0.2)],
+    ids=["few real images: by weight", "many: at the least"],
+)
+def test_a_batch_is_a_mixture(real, share):
+    params = PARAMS.model_copy(update={"real_weight": 10, "drawn": 0.2, "outliers": 0.1})
+    found = groups(prepared(real, range(10)), DRAWN, params)
+    assert [len(group.images) for group in found] == [real, 4_000, 300]
+    assert [group.share for group in found] == pytest.approx([0.9 * (1 - share), 0.9 * share, 0.1])
+    assert set(found[2].labels.tolist()) == {NO_DIGIT}
+
+
+def test_without_drawn_images_there_are_the_real_ones_alone():
+    [only] = groups(prepared(50, range(10)), prepared(0, [0]), PARAMS)
+    assert (len(only.images), only.share) == (50, 1)
+
+
+def test_many_real_images_train_longer():
+    params = PARAMS.model_copy(update={"images_seen": 100_000, "passes": 15, "reports": 10})
+    assert recipe(params, 1_000).images_seen == 100_000
+    assert recipe(params, 54_000).images_seen == 15 * 54_000
+    assert recipe(params, 54_000).report_every == 81_000
+
+
+def test_the_validation_images_are_real_and_drawn():
+    real, drawn = prepared(30, range(10), Split.VALIDATION), prepared(20, range(10), Split.VALIDATION)
+    assert len(validation(real, drawn).images) == 50
+    assert len(validation(both(real, prepared(5, [1])), DRAWN).images) == 30
+
+
+def test_accuracy_without_images_is_none():
+    assert accuracy(None, DRAWN) == 0.0
