@@ -25,8 +25,11 @@ CENTRE: Final = 14  # pixels, where the centre of mass goes: measured on MNIST, 
 PAGE: Final = 384  # pixels, the longer side at which a picture is searched for ink; larger ones are reduced first
 SCAN: Final = 24  # pixels; what is smaller is a scan cut out at the digit's edge, too small to have uneven light
 CLEAN: Final = 1 / 10  # of the ink's contrast: what paper may differ by on a clean canvas
-MOMENTS: Final = np.stack([np.ones(SIDE), np.arange(SIDE)])  # multiplied with levels: their sum, and where it lies
 STACK: Final = 2**16  # pixels worked on at once: a stack and its by-products stay in the processor's cache
+
+_STEPS = np.arange(SIDE, dtype=np.float32)
+# A square's pixels, multiplied with these: their sum, and that times the row and the column it lies in.
+MOMENTS: Final = np.stack([np.ones(SIDE * SIDE, np.float32), _STEPS.repeat(SIDE), np.tile(_STEPS, SIDE)], axis=1)
 
 
 def canonical(image: Image.Image | Pixels) -> Pixels:
@@ -148,12 +151,11 @@ def _ink(levels: Pixels, faintest: int = paper.FAINTEST) -> tuple[Pixels, list[p
     border = flat.take(_border(height, width), axis=1)
     border.sort(axis=1)
     quarter, half = border.shape[1] // 4, border.shape[1] // 2
-    least, most = flat.min(axis=1).tolist(), flat.max(axis=1).tolist()
-    views = [
-        _View(*view) for view in zip(*border[:, (quarter, half, -1 - quarter)].T.tolist(), least, most, strict=True)
-    ]
+    quartiles = (border[:, place].tolist() for place in (quarter, half, -1 - quarter))
+    extremes = (extreme.reduce(flat, axis=1).tolist() for extreme in (np.minimum, np.maximum))
+    views = [_View(*view) for view in zip(*quartiles, *extremes, strict=True)]
 
-    ink = levels ^ _column([view.flip for view in views])
+    ink = levels ^ _column([view.flip for view in views]) if any(view.flip for view in views) else levels.copy()
     papers = [view.paper ^ view.flip for view in views]
     if any(papers):
         ink = np.maximum(ink, _column(papers)) - _column(papers)
@@ -191,11 +193,13 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
     height, width = ink.shape
     if view.contrast < faintest:
         raise paper.no_ink(view.contrast, faintest)
-    if min(height, width) >= SCAN and not (view.clean and _is_clean(ink, marks)):
-        ink[:] = paper.flattened(levels, faintest)
-        (marks,) = parts.packed(ink[None])
-    if not parts.one_part(marks, height, width):
-        specks = parts.specks(marks, height, width)
+    if min(height, width) >= SCAN:
+        if parts.is_page(marks, height, width):
+            return _within(levels, ink, parts.box(marks, height, width), faintest)
+        if not view.clean or (parts.crosses_frame(marks, height, width) and not _is_cut_out(ink)):
+            ink[:] = paper.flattened(levels, faintest)
+            (marks,) = parts.packed(ink[None])
+        specks = None if parts.one_part(marks, height, width) else parts.specks(marks, height, width)
         if specks is not None:
             ink[specks] = 0
             (marks,) = parts.packed(ink[None])
@@ -205,13 +209,22 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
     return box
 
 
-def _is_clean(ink: Pixels, marks: int) -> bool:
-    """Whether marks are a digit's: not a page in a frame, nor pale lines from one side of the picture to the other."""
-    height, width = ink.shape
-    if not parts.crosses_frame(marks, height, width):
-        return marks.bit_count() * 2 <= height * width
-    edge = ink.reshape(-1)[_border(height, width)]  # a digit cut out at its edges is as dark there as elsewhere
-    return bool((edge >= 128).sum() * 2 > (edge >= parts.MARK).sum())
+def _within(levels: Pixels, ink: Pixels, page: parts.Box, faintest: int) -> parts.Box:
+    """What stands out is a page, with something else around it: its ink is looked for in it."""
+    top, left, bottom, right = page
+    inside, (found,) = _ink(levels[top:bottom, left:right][None], faintest)
+    if isinstance(found, NoInk):
+        raise found
+    ink[:] = 0
+    ink[top:bottom, left:right] = inside[0]
+    return top + found[0], left + found[1], top + found[2], left + found[3]
+
+
+def _is_cut_out(ink: Pixels) -> bool:
+    """Whether what touches the frame is as dark as a digit, cut out at its edges, and no pale line."""
+    edge = ink.reshape(-1)[_border(*ink.shape)]
+    strong, marked = (int(np.count_nonzero(edge >= level)) for level in (128, parts.MARK))
+    return strong * 2 > marked
 
 
 def _column(numbers: list[int]) -> Pixels:
@@ -263,14 +276,14 @@ def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
 
 def _place(digits: Sequence[NDArray[np.number]], outs: Sequence[Pixels]) -> None:
     """Puts each digit into its blank square, the centre of mass in the middle: moved by whole pixels, kept inside."""
-    stack = np.zeros((len(digits), SIDE, SIDE))
+    stack = np.zeros((len(digits), SIDE, SIDE), np.float32)
     for square, digit in zip(stack, digits, strict=True):
         square[: digit.shape[0], : digit.shape[1]] = digit
-    peak = stack.max(axis=(1, 2))
-    if peak.min(initial=255) < 255:  # stretched for the second time: before resizing for pale ink, after it for thin
-        stack = np.rint(stack * (255 / np.maximum(peak, 1))[:, None, None])
-    for square, digit, out, moments in zip(stack, digits, outs, (MOMENTS @ stack @ MOMENTS.T).tolist(), strict=True):
-        (mass, across), (down, _) = moments
+    peaks = np.maximum.reduce(stack, axis=(1, 2), initial=1)
+    if any(peak != 255 for peak in peaks.tolist()):  # for the second time: before resizing for pale ink, now for thin
+        stack = np.rint(stack * (np.float32(255) / peaks)[:, None, None])
+    moments = stack.reshape(-1, SIDE * SIDE) @ MOMENTS  # whole numbers below 2^24: exact, in whatever order
+    for square, digit, out, (mass, down, across) in zip(stack, digits, outs, moments.tolist(), strict=True):
         height, width = digit.shape
         top = min(max(round(CENTRE - down / mass), 0), SIDE - height)
         left = min(max(round(CENTRE - across / mass), 0), SIDE - width)

@@ -13,6 +13,7 @@ WINDOW: Final = 0.3  # of the shorter side: wider than any stroke, narrower than
 DIMMEST: Final = 100  # grey levels; paper in less light than that is not made up for, its grain would stand out too
 FOOT: Final = 0.4  # of the way from the paper to the threshold: from there on up a stroke's edge is drawn
 SMOOTHED: Final = 96  # pixels; in what is smaller strokes are too thin to lose any sharpness
+SKEWED: Final = 0.3  # of the levels, from where on it is to be relied on; most photos have more than 1
 GRAIN: Final = 4  # standard deviations of the paper's grain, which is not ink
 
 _Levels = NDArray[np.uint8]  # height x width
@@ -37,8 +38,9 @@ def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
     out = ((levels.astype(np.int16) - page) * light).clip(-255, 255).astype(np.int16)
     counts = np.bincount(out.reshape(-1) + 255, minlength=511)
     below = np.cumsum(counts) / out.size
-    paper = int(np.searchsorted(below, 0.5)) - 255  # an opening runs along the grain's lower side
-    grain = paper + 255 - int(np.searchsorted(below, 0.16))
+    # Where ink covers little of the picture the paper's quantiles are these too; where it covers half, 0.16 and 0.7.
+    paper, lower = (int(level) - 255 for level in np.searchsorted(below, (0.35, 0.08)))
+    grain = paper - lower  # 1 to 1.5 standard deviations
     least = paper + max(GRAIN * grain, faintest // 2)
     inked = counts[least + 255 :]
     if not inked.any():
@@ -60,13 +62,22 @@ def no_ink(strongest: int, needed: int) -> NoInk:
 
 
 def _ink_is_dark(levels: _Levels) -> bool:
-    """Ink is what there is less of: the levels around their local mean lean to its side (their skewness)."""
-    reach = min(levels.shape) // 4
+    """Ink is what there is less of: the levels around their local mean are skewed to its side.
+
+    Where they hardly are, as with a bold digit cut out at its edges, it is what differs most from the frame's edge.
+    """
+    reach = min(levels.shape) // 3
     blank = ImageOps.expand(Image.fromarray(levels), reach, 0)  # so that only pixels within the frame count
     total = np.asarray(blank.filter(ImageFilter.BoxBlur(reach)), np.float32)[reach:-reach, reach:-reach]
     rows, columns = (_within(length, reach) for length in levels.shape)
     around = levels - total / (rows[:, None] * columns)
-    return float((around * around * around).sum()) < 0
+    square = around * around
+    skewness = float((square * around).mean()) / max(float(square.mean()), 1e-6) ** 1.5
+    if abs(skewness) >= SKEWED:
+        return skewness < 0
+    edge = float(np.median(np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])))
+    darker: bool = edge - int(levels.min()) > int(levels.max()) - edge
+    return darker
 
 
 def _within(length: int, reach: int) -> NDArray[np.float32]:

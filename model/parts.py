@@ -22,8 +22,9 @@ NEAR: Final = 0.08  # of the digit's long side: so near by, and nearer, lies wha
 LONG: Final = 1.5  # times the digit's long side: what is longer and has fewer marks is a line on the page
 TINY: Final = 0.01  # of the digit's marks: what has less is a speck, unless it lies within the digit's box
 CANDIDATES: Final = 64  # the largest parts looked at; a digit is seldom more than three
-SHARE: Final = 0.4  # of the marks: where the digit holds less, the picture is scattered with marks
-RUNS: Final = 4  # in a row of the digit, on average: a slashed zero has 3, texture has more
+SHARE: Final = 0.25  # of the marks: where the largest part holds less, they are scattered about
+RUNS: Final = 3  # in a row of the digit, on average: MNIST's most is 2.4, texture has more
+PAGE: Final = 0.85  # of its box is marked: a page in a darker frame. One digit of MNIST's 60,000 fills as much
 SMALL: Final = 4096  # pixels; up to here a flood costs less than labelling
 
 
@@ -71,6 +72,14 @@ def is_texture(marks: int, where: Box) -> bool:
     return (marks & ~(marks << 1)).bit_count() > RUNS * (where[2] - where[0])
 
 
+def is_page(marks: int, height: int, width: int) -> bool:
+    """Whether marks all but fill their box, and that is no upright stroke's, nor the whole picture."""
+    top, left, bottom, right = box(marks, height, width)
+    down, across = bottom - top, right - left
+    filled = marks.bit_count() > PAGE * down * across
+    return filled and min(down, across) * 2 >= max(down, across) and down * across < height * width
+
+
 def one_part(marks: int, height: int, width: int) -> bool:
     """Whether all marks, of which there is at least one, are connected. Of a large picture, no may mean unsure."""
     stride = width + 1
@@ -100,7 +109,7 @@ def specks(marks: int, height: int, width: int) -> NDArray[np.bool_] | None:
 
     Kept are the largest part (what touches the frame counts a quarter) and every part whose box is near to those kept
     already: nearer than `NEAR` and its share of the largest one's marks, as a part of the digit's long side. So the bar
-    of a 5 may lie further off than a dot. Raises `NoInk` when those are the lesser part of what is drawn.
+    of a 5 may lie further off than a dot. Raises `NoInk` where no part stands out in size.
     """
     if height * width <= SMALL:
         return _flood_specks(marks, height, width)
@@ -179,6 +188,11 @@ def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, w
         for size, (top, left, bottom, right) in zip(sizes, boxes, strict=True)
     ]
     largest = weights.index(max(weights))
+    share = sizes[largest] / sum(sizes)
+    if share < SHARE:
+        raise NoInk(
+            f"marks are scattered over the picture, the largest has {share:.0%} of their pixels: no digit stands out"
+        )
     kept = {largest}
     top, left, bottom, right = boxes[largest]
     others = sorted(range(len(sizes)), key=lambda i: -sizes[i])[:CANDIDATES]
@@ -187,15 +201,12 @@ def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, w
         found = False
         for i in others:
             above, before, below, after = boxes[i]
-            share = sizes[i] / sizes[largest]
-            reach = NEAR + share if share >= TINY else 0
+            ratio = sizes[i] / sizes[largest]
+            reach = NEAR + ratio if ratio >= TINY else 0
             gap = max(above - bottom, top - below, before - right, left - after)
             longest = max(bottom - top, right - left)
             if i not in kept and gap <= reach * longest and max(below - above, after - before) <= LONG * longest:
                 top, left, bottom, right = min(top, above), min(left, before), max(bottom, below), max(right, after)
                 kept.add(i)
                 found = True
-    share = sum(sizes[i] for i in kept) / sum(sizes)
-    if share < SHARE:
-        raise NoInk(f"marks are scattered over the picture, the digit would hold {share:.0%} of them: none stands out")
     return kept

@@ -343,3 +343,21 @@ def test_no_shift_of_mnist_on_a_larger_canvas_changes_anything(shared_mnist):
     for down, across in [(0, 0), (16, 16), (0, 16), (3, 9), (16, 5)]:
         moved = np.pad(images, ((0, 0), (down, 16 - down), (across, 16 - across)))
         assert np.array_equal(canonical_batch(moved)[0], middle)
+
+
+@pytest.mark.parametrize("digit", [0, 2, 3, 5, 8])
+@pytest.mark.parametrize("lit", [False, True], ids=["clean", "photo"])
+def test_a_digit_cut_out_at_its_edges_is_read(digit, lit):
+    share = draw(digit, size=100, pen=0.14, canvas=(160, 160))
+    rows, columns = np.flatnonzero((share > 0.5).any(1)), np.flatnonzero((share > 0.5).any(0))
+    cut = share[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    page = 235 - 190 * cut
+    if lit:
+        page = page * np.linspace(0.7, 1, cut.shape[1]) + np.random.default_rng(0).normal(0, 3, cut.shape)
+    seen = canonical(np.rint(page).clip(0, 255).astype(np.uint8))
+    assert moved_at_best(seen, canonical(np.rint(share * 255).astype(np.uint8))) > 0.85
+
+
+def test_a_page_in_a_black_frame_is_not_the_ink():
+    page = np.pad(255 - DIGIT, ((0, 0), (40, 40)))
+    assert moved_at_best(canonical(page), canonical(DIGIT)) > 0.95

@@ -117,5 +117,5 @@ def test_parts_of_a_digit_are_kept_and_specks_are_not(rows, columns, kept, times
 def test_marks_all_over_are_no_digit():
     marks = np.zeros((60, 60), np.bool_)
     marks[5::10, 5::10] = True
-    with pytest.raises(NoInk, match="marks are scattered over the picture, the digit would hold 3% of them"):
+    with pytest.raises(NoInk, match="marks are scattered over the picture, the largest has 3% of their pixels"):
         parts.specks(number_of(marks), 60, 60)
