@@ -28,7 +28,9 @@ def main(folder: Path, names: list[str]) -> None:
         said = classifier.scores(images[validation]).argmax(axis=1)
         moved = classifier.scores(np.roll(images[validation], (2, 2), (1, 2))).argmax(axis=1)
         right, still = (said == labels[validation]).mean(), (moved == labels[validation]).mean()
-        print(f"{name}: {right:.2%}, {still:.2%} moved by 2 pixels each way; {len(seen):,} to train on, {fitted:.0f} s")
+        print(
+            f"{name}: {right:.2%}, {still:.2%} moved 2 pixels down and right; {len(seen):,} trained on, {fitted:.0f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -104,8 +104,8 @@ def _network(
     return lambda seed: Trained(network, replace(_recipe(images_seen, learning_rate, seed), augment=augment))
 
 
-# Images seen: as many as 2 cores read in one to two minutes. Learning rates: the better of two or three on validation
-# data, see docs/lineup.md.
+# Images seen: as many as 2 cores read in one to two minutes. Learning rates: those that read the validation images best
+# of what docs/lineup.md says was tried.
 LINE_UP: Final[dict[str, Entry]] = {
     "logistic_regression": Entry(
         1958, "Cox: The regression analysis of binary sequences", _scikit(baselines.logistic_regression), 10_000
