@@ -17,8 +17,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 TABLE = Path("docs/ablation.md")
-SEEDS = (0, 1)
-IMAGES = 100_000
 NO_AFFINE = {"train.augment.rotation": 0, "train.augment.scale": 0, "train.augment.shear": 0, "train.augment.shift": 0}
 NO_OTHER = {"train.augment.elastic": 0, "train.augment.stroke": 0, "train.augment.contrast": 0}
 VARIANTS: Mapping[str, Mapping[str, float]] = {
@@ -52,12 +50,13 @@ def results(names: list[str]) -> dict[str, dict[str, float]]:
     return {name: said[name]["data"]["out/calibration.json"]["data"] for name in names}
 
 
-def table(found: Mapping[str, list[dict[str, float]]]) -> str:
+def table(found: Mapping[str, list[dict[str, float]]], images: int) -> str:
+    seeds = len(next(iter(found.values())))
     lines = [
         "# What each part of the training buys",
         "",
-        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {len(SEEDS)} seeds each, as DVC"
-        f" experiments on MNIST with {IMAGES:,} images seen. Accuracy on the validation split, the mean of the seeds"
+        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {seeds} seed(s) each, as DVC experiments on"
+        f" MNIST with {images:,} images seen. Accuracy on the validation split, the mean of the seeds"
         " and, in brackets, the distance between the least and the greatest; `drawn` are digits that the project wrote"
         " itself, in styles MNIST lacks.",
         "",
@@ -76,19 +75,24 @@ def table(found: Mapping[str, list[dict[str, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mnist", type=Path, help="a folder with MNIST's four .gz files")
+    parser.add_argument("--images", type=int, default=100_000, help="seen in each training")
+    parser.add_argument("--seeds", type=int, default=2)
+    asked = parser.parse_args()
     base = {
         "data.source": "mnist",
-        "data.mnist_dir": parser.parse_args().mnist.resolve(),
-        "train.images_seen": IMAGES,
+        "data.mnist_dir": asked.mnist.resolve(),
+        "train.images_seen": asked.images,
         "train.passes": 0,
     }
-    names = {variant: [f"ablation-{number}-{seed}" for seed in SEEDS] for number, variant in enumerate(VARIANTS)}
+    names = {
+        variant: [f"ablation-{number}-{seed}" for seed in range(asked.seeds)] for number, variant in enumerate(VARIANTS)
+    }
     for variant, settings in (bar := tqdm(VARIANTS.items(), unit="variant")):
         bar.set_postfix_str(variant)
-        for seed, name in zip(SEEDS, names[variant], strict=True):
+        for seed, name in enumerate(names[variant]):
             experiment(name, base | settings | {"train.seed": seed})
     known = results([name for of in names.values() for name in of])
-    TABLE.write_text(table({variant: [known[name] for name in of] for variant, of in names.items()}))
+    TABLE.write_text(table({variant: [known[name] for name in of] for variant, of in names.items()}, asked.images))
     print(f"{TABLE}: {len(known)} experiments")
 
 
