@@ -72,12 +72,11 @@ def _ink_is_dark(levels: _Levels) -> bool:
     rows, columns = (_within(length, reach) for length in levels.shape)
     around = levels - total / (rows[:, None] * columns)
     square = around * around
-    skewness = float((square * around).mean()) / max(float(square.mean()), 1e-6) ** 1.5
+    skewness: float = float((square * around).mean()) / max(float(square.mean()), 1e-6) ** 1.5
     if abs(skewness) >= SKEWED:
         return skewness < 0
     edge = float(np.median(np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])))
-    darker: bool = edge - int(levels.min()) > int(levels.max()) - edge
-    return darker
+    return edge - int(levels.min()) > int(levels.max()) - edge
 
 
 def _within(length: int, reach: int) -> NDArray[np.float32]:
