@@ -55,10 +55,10 @@ def table(found: Mapping[str, list[dict[str, float]]], images: int) -> str:
     lines = [
         "# What each part of the training buys",
         "",
-        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {seeds} seed(s) each, as DVC experiments on"
-        f" MNIST with {images:,} images seen. Accuracy on the validation split, the mean of the seeds and, in brackets,"
-        " the distance between the least and the greatest; `drawn` are digits that the project wrote itself, in styles"
-        " MNIST lacks.",
+        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {seeds} seed(s) each, as DVC experiments"
+        f" on MNIST with {images:,} images seen. Accuracy on the validation split, the mean of the seeds and, in"
+        " brackets, the distance between the least and the greatest; `drawn` are digits that the project wrote itself,"
+        " in styles MNIST lacks.",
         "",
         "| | MNIST | drawn | refused below |",
         "|---|---|---|---|",
