@@ -46,7 +46,7 @@ class Server:
             [sys.executable, "-m", *command.split()], env=env, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
-        for _ in range(600):
+        for _ in range(1800):  # three minutes: on a busy machine one was not enough
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
             except OSError:
