@@ -27,6 +27,9 @@ SCAN: Final = 24  # pixels; what is smaller is a scan cut out at the digit's edg
 CLEAN: Final = 1 / 10  # of the ink's contrast: what paper may differ by on a clean canvas
 STACK: Final = 2**16  # pixels worked on at once: a stack and its by-products stay in the processor's cache
 
+# Where Pillow finds an orientation, but for TIFF's own tags.
+ORIENTED: Final = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
+
 _STEPS = np.arange(SIDE, dtype=np.float32)
 # A square's pixels, multiplied with these: their sum, and that times the row and the column it lies in.
 MOMENTS: Final = np.stack([np.ones(SIDE * SIDE, np.float32), _STEPS.repeat(SIDE), np.tile(_STEPS, SIDE)], axis=1)
@@ -83,10 +86,12 @@ def grey(image: Image.Image) -> Pixels:
     0 or of more than 16 bits.
     """
     image = _upright(image)
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips these at 255
         return _deep(np.asarray(image, dtype=np.float64), "I;16" if image.mode.startswith("I;16") else image.mode)
     if not image.has_transparency_data:
-        return np.asarray(image if image.mode == "L" else image.convert("L"))
+        return np.asarray(image.convert("L"))
     colour, alpha = image.convert("RGBA").convert("LA").split()
     visible = np.array(alpha.histogram()) @ np.arange(256)  # 255 for each pixel wholly so
     if visible == 0:
@@ -112,6 +117,8 @@ def _deep(levels: NDArray[np.float64], mode: str) -> Pixels:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF says; as it is, where its EXIF is broken."""
+    if image.format != "TIFF" and ORIENTED.isdisjoint(image.info):  # Pillow would copy it to no end
+        return image
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - Pillow's reader raises almost anything on broken EXIF

@@ -44,6 +44,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`; the last before any pixel is decoded.
     """
+    return load(identify(data, max_pixels=max_pixels))
+
+
+def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in `data`, of which only the header has been read: its format and its size are known to be allowed.
+
+    Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -55,8 +63,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise TooManyPixels(f"{width}x{height} is {width * height:,} pixels; at most {max_pixels:,} are decoded")
+    return image
+
+
+def load(image: Image.Image) -> Image.Image:
+    """`image`, its pixels decoded. Raises `BrokenImage`."""
     try:
         image.load()
-    except Exception as error:  # noqa: BLE001 - and so they do on bad data
+    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise almost anything on bad data, too
         raise BrokenImage(f"the {image.format} image is broken: {error}") from None
     return image

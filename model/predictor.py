@@ -1,8 +1,7 @@
 """A verified bundle and ONNX Runtime: pictures in, predictions out. No torch here, nor in what it imports."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -16,13 +15,12 @@ from model.images import decode
 TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, another model is further away
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What the model says of one picture."""
 
     digit: int
-    confidence: float  # the probability of `digit`
-    probabilities: tuple[float, ...]  # of 0 to 9, sum 1
+    confidence: np.float32  # the probability of `digit`
+    probabilities: NDArray[np.float32]  # of 0 to 9, sum 1
     abstained: bool  # the confidence is below the bundle's threshold: better asked than believed
 
 
@@ -60,12 +58,11 @@ class Predictor:
 
     def predict(self, pixels: Pixels) -> list[Prediction]:
         """n x 28 x 28 uint8 from `canonical` -> n predictions."""
-        return [self._prediction(row) for row in self.probabilities(pixels)]
-
-    def _prediction(self, prob: NDArray[np.float32]) -> Prediction:
-        digit = int(prob.argmax())
-        confidence = float(prob[digit])
-        return Prediction(digit, confidence, tuple(prob.tolist()), confidence < self.manifest.abstain_below)
+        prob = self.probabilities(pixels)
+        digits = prob.argmax(axis=1)
+        confidence = prob[np.arange(len(prob)), digits]
+        abstained = confidence < self.manifest.abstain_below
+        return list(map(Prediction, digits.tolist(), confidence, prob, abstained.tolist()))
 
     def _prove(self, golden: Golden, folder: Path) -> None:
         pixels = np.stack([canonical(decode(data)) for data in golden.encoded])

@@ -2,9 +2,7 @@
 
 import sys
 
-import uvicorn
-
-from service.app import create_app
+from service.server import run
 from service.settings import Settings, SettingsError
 
 
@@ -14,7 +12,7 @@ def main() -> None:
         settings = Settings.from_environment()
     except SettingsError as error:
         sys.exit(f"neocog: {error}")
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="info", access_log=False)
+    run(settings)
 
 
 if __name__ == "__main__":

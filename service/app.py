@@ -1,37 +1,73 @@
 """The application: `create_app` makes it, its lifespan owns the model. No verified model, no start."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.bundle import BundleError
-from model.predictor import Predictor
-from service import predict, probes, problems
+from service import feedback, operations, page, predict, problems, v2
+from service.front import Front
+from service.journal import OFF, Journal
+from service.models import Models, Shadow
+from service.reader import Reader
 from service.settings import Settings, SettingsError
 from service.state import State
 
+DECODERS: Final = 2  # threads for large images; each may hold one decoded
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """The application for `settings`; without any they are read from the environment when it starts."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         chosen = settings or Settings.from_environment()
-        app.state.serving = State(chosen, Predictor.load(chosen.bundle))
-        yield
+        shadow = Shadow(chosen.shadow_bundle, chosen.shadow_share) if chosen.shadow_bundle else None
+        models = Models(chosen.bundle, shadow)
+        journal = None if chosen.journal == OFF else Journal(chosen.journal, chosen.journal_queue)
+        with ThreadPoolExecutor(DECODERS, "decode") as pool:
+            front.open(State(chosen, models, Reader(models, asyncio.get_running_loop()), journal, pool))
+            watch = asyncio.create_task(models.watch(chosen.reload_seconds))
+            yield
+            watch.cancel()
+        if shadow is not None:
+            shadow.close()
+        if journal is not None:
+            await asyncio.to_thread(journal.close, chosen.grace_seconds / 2)
 
-    app = FastAPI(
+    api = FastAPI(
         title="Neocog",
+        version=version("neocog"),
         summary="Reads handwritten digits.",
         description="Send `/predict` a picture of a digit: any size, dark on light or light on dark, anywhere in it.",
         lifespan=lifespan,
     )
-    app.include_router(predict.router)
-    app.include_router(probes.router)
-    problems.install(app)
-    app.add_middleware(OneLineAtStart)
+    for router in (predict.router, feedback.router, v2.router, operations.router, page.router):
+        api.include_router(router)
+    problems.install(api)
+    front = Front(api)
+    return OneLineAtStart(_wrapped(front, settings))
+
+
+def _wrapped(app: ASGIApp, settings: Settings | None) -> ASGIApp:
+    """With what was asked for around it: other origins' pages let in, spans for OpenTelemetry."""
+    try:
+        chosen = settings or Settings.from_environment()
+    except SettingsError:  # the lifespan will say what is wrong with them
+        return app
+    if chosen.cors_origins:
+        app = CORSMiddleware(app, chosen.cors_origins.split(","), allow_methods=["GET", "POST"], allow_headers=["*"])
+    if chosen.tracing:
+        from service.tracing import traced  # noqa: PLC0415 - an extra that few have installed
+
+        app = traced(app)
     return app
 
 

@@ -1,22 +1,30 @@
 """What the routes share: made when the service starts, gone when it stops."""
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from fastapi import Request
+from starlette.requests import Request
 
-from model.predictor import Predictor
+from service.journal import Journal
+from service.models import Models
+from service.reader import Reader
 from service.settings import Settings
+
+KEY = "neocog"  # under which a request's scope holds the state
 
 
 @dataclass(frozen=True)
 class State:
-    """The settings in force and the verified model."""
+    """Settings in force, the verified model, and everything that lives as long as the service."""
 
     settings: Settings
-    predictor: Predictor
+    models: Models
+    reader: Reader
+    journal: Journal | None
+    pool: Executor  # for images that would hold the event loop up
 
 
 def state(request: Request) -> State:
     """The state of the application that `request` came to."""
-    serving: State = request.app.state.serving
+    serving: State = request.scope[KEY]
     return serving

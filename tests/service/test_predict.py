@@ -96,7 +96,7 @@ JSON = {"Content-Type": "application/json"}
         (b'{"image": ""}', JSON, 400, "empty-body"),
         (b'{"image": "%%%"}', JSON, 400, "malformed-base64"),
         (b'{"image": "bm90IGFuIGltYWdl"}', JSON, 415, "not-an-image"),
-        (b"", FORM, 400, "missing-field"),
+        (b"", FORM, 400, "malformed-multipart"),
         (b"nonsense", FORM, 400, "malformed-multipart"),
         (b"", {"Content-Type": "multipart/form-data"}, 400, "malformed-multipart"),
         (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--x--\r\n', FORM, 400, "missing-field"),
@@ -140,7 +140,7 @@ def test_the_frameworks_own_errors_are_problems_too(client, method, path, status
 
 
 def test_a_bug_is_a_500_that_shows_nothing(client, monkeypatch):
-    monkeypatch.setattr("service.predict.canonical", lambda _: 1 / 0)
+    monkeypatch.setattr("service.reader.canonical_batch", lambda _: 1 / 0)
     response = client.post("/predict", content=DRAWN[0])
     assert (response.status_code, response.json()["reason"]) == (500, "internal-error")
     assert "division" not in response.text

@@ -1,9 +1,13 @@
-"""GET /livez, /readyz and /version: is it alive, may it be asked, and who is it."""
+"""GET /livez, /readyz, /version, /metrics: is it alive, may it be asked, who is it, and how is it doing."""
+
+import asyncio
 
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from model import bundle
+from service import metrics
 from service.state import state
 
 router = APIRouter(tags=["operations"])
@@ -24,20 +28,31 @@ class Version(BaseModel):
     metrics: dict[str, float]
 
 
-@router.get("/livez")
+@router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {"example": "ok\n"}}}})
 async def livez() -> Response:
     """200 as long as the process answers at all."""
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"example": "ready: model 088b865d6ae7\n"}}}},
+)
 async def readyz(request: Request) -> Response:
     """200 once the model is loaded and has proved itself; the service doesn't listen before."""
-    return Response(f"ready: model {state(request).predictor.manifest.version}\n", media_type="text/plain")
+    return Response(f"ready: model {state(request).models.current.manifest.version}\n", media_type="text/plain")
 
 
 @router.get("/version")
 async def version(request: Request) -> Version:
     """Which model answers, and the hashes of all it was made of."""
-    manifest: bundle.Manifest = state(request).predictor.manifest
+    manifest: bundle.Manifest = state(request).models.current.manifest
     return Version.model_validate(manifest.model_dump(include=set(Version.model_fields)))
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def prometheus() -> Response:
+    """Prometheus's text format, of all workers together."""
+    text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,160 @@
+"""The outermost layer, plain ASGI: who asks, whether there is room, which function answers, and what it cost.
+
+The routes that do work (`DIRECT`) are ordinary FastAPI routes of the form Request -> Response. FastAPI documents them;
+here their functions are called directly, because what FastAPI does around a function (dependencies, validation of
+parameters, its middleware) takes longer than everything these do themselves. All other paths go through FastAPI.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from model.images import BadImage
+from service import logs, metrics, problems
+from service.feedback import feedback
+from service.ids import new_id
+from service.limits import Keys, Rate, Replays
+from service.predict import predict, predict_batch
+from service.problems import Problem
+from service.state import KEY, State, state
+from service.upload import body
+from service.v2 import infer
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+DIRECT: Final[dict[str, Endpoint]] = {
+    "/predict": predict,
+    "/predict/batch": predict_batch,
+    "/feedback": feedback,
+    "/v2/models/digits/infer": infer,
+}
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+access = logging.getLogger("neocog.access")
+
+
+class Front:
+    """The ASGI application. `open` gives it what it serves with, when the service starts."""
+
+    def __init__(self, api: ASGIApp) -> None:
+        self._api = api
+        self._in_flight = 0
+        self._state: State | None = None
+
+    def open(self, serving: State) -> None:
+        settings = serving.settings
+        self._state = serving
+        self._limit = settings.max_in_flight
+        self._keys = Keys(settings.api_keys)
+        self._rate = Rate(settings.rate_limit, settings.redis) if settings.rate_limit else None
+        self._replays = Replays(settings.redis)
+        self._access_log = settings.access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._api(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        headers = dict(scope["headers"])
+        echoed = _identified(headers)
+        scope[KEY] = self._state
+        path = scope["path"]
+        if scope["method"] == "POST" and (endpoint := DIRECT.get(path)) is not None:
+            route = path
+            response = await self._directly(endpoint, Request(scope, receive, send), headers)
+            response.raw_headers += echoed
+            code = response.status_code
+            await response(scope, receive, send)
+        else:
+            code = await self._through_fastapi(scope, receive, send, echoed)
+            route = getattr(scope.get("route"), "path", "other")
+        took = time.perf_counter() - begun
+        count, duration = metrics.answered(route, code)
+        count.inc()
+        duration.observe(took)
+        if self._access_log or code == 500:
+            more = {"method": scope["method"], "path": path, "code": code, "milliseconds": round(took * 1e3, 3)}
+            access.info("%s %s %d", scope["method"], path, code, extra={"more": more})
+
+    async def _directly(self, endpoint: Endpoint, request: Request, headers: dict[bytes, bytes]) -> Response:
+        """The endpoint's answer, or the problem it ran into."""
+        if self._in_flight >= self._limit:
+            metrics.REJECTED.labels("busy").inc()
+            return problems.answer(
+                Problem(503, "busy", f"{self._limit} requests are in hand; no more are taken", retry_after=1)
+            )
+        self._in_flight += 1
+        metrics.IN_FLIGHT.inc()
+        try:
+            client = request.scope["client"]
+            caller = self._keys.caller(headers, client[0] if client else "")
+            if self._rate is not None:
+                await self._rate.count(caller)
+            if b"idempotency-key" in headers:
+                return await self._once(endpoint, request, caller, headers[b"idempotency-key"].decode("latin-1"))
+            return await endpoint(request)
+        except (Problem, BadImage) as error:
+            problem = problems.of(error)
+            metrics.REJECTED.labels(problem.reason).inc()
+            return problems.answer(problem)
+        except Exception as error:  # noqa: BLE001 - a bug is a 500, not the end of the connection
+            return problems.answer(problems.of(error))
+        finally:
+            self._in_flight -= 1
+            metrics.IN_FLIGHT.dec()
+
+    async def _once(self, endpoint: Endpoint, request: Request, caller: str, key: str) -> Response:
+        """The endpoint's answer, or the one it gave to the same key before."""
+        sent = await body(request, state(request).settings.max_body_bytes)
+        path = request.url.path + "?" + request.url.query
+        name, kept = await self._replays.claim(caller, path, key, sent)
+        if kept is not None:
+            return kept
+
+        async def again() -> Message:
+            return {"type": "http.request", "body": sent, "more_body": False}
+
+        try:
+            response = await endpoint(Request(request.scope, again))
+        except Exception as error:  # noqa: BLE001 - it is kept, too
+            response = problems.answer(problems.of(error))
+        await self._replays.keep(name, sent, response)
+        return response
+
+    async def _through_fastapi(
+        self, scope: Scope, receive: Receive, send: Send, echoed: list[tuple[bytes, bytes]]
+    ) -> int:
+        """The status that FastAPI answered with."""
+        code = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                message["headers"] = [*message["headers"], *echoed]
+            await send(message)
+
+        await self._api(scope, receive, noted)
+        return code
+
+
+def _identified(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers by which the answer is known again; the log has them from here on."""
+    identity = headers.get(b"x-request-id")
+    if identity is None or not _REQUEST_ID.fullmatch(identity):
+        identity = new_id().encode()
+    logs.REQUEST.set(identity.decode())
+    echoed = [(b"x-request-id", identity)]
+    trace = headers.get(b"traceparent")
+    if trace is not None and (found := _TRACEPARENT.fullmatch(trace)):
+        logs.TRACE.set(found[1].decode())
+        echoed.append((b"traceparent", trace))
+    return echoed

@@ -1,0 +1,68 @@
+"""What Prometheus is told. Every label's values are few and known; nothing a client sends becomes one.
+
+With several workers `PROMETHEUS_MULTIPROC_DIR` names a folder through which they add up (see `service.server`).
+"""
+
+import os
+from functools import lru_cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY
+
+_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+REQUESTS: Final = Counter("neocog_requests", "requests answered", ["route", "code"])
+DURATION: Final = Histogram(
+    "neocog_request_duration_seconds", "from the request's headers to its answer", ["route"], buckets=_SECONDS
+)
+STAGE: Final = Histogram(
+    "neocog_stage_duration_seconds", "of decoding one image, canonical and inference of one batch", ["stage"],
+    buckets=(0.00001, 0.000025, 0.00005, *_SECONDS),
+)  # fmt: skip
+BATCH: Final = Histogram("neocog_batch_size", "images inferred in one call", buckets=(1, 2, 4, 8, 16, 32, 64))
+PREDICTIONS: Final = Counter("neocog_predictions", "predictions made", ["digit", "model_version"])
+ABSTAINED: Final = Counter("neocog_abstained", "predictions too unsure to be believed", ["model_version"])
+CONFIDENCE: Final = Histogram(
+    "neocog_confidence", "probability of the digit named", buckets=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
+)
+IN_FLIGHT: Final = Gauge("neocog_in_flight", "requests in hand", multiprocess_mode="livesum")
+REJECTED: Final = Counter("neocog_rejected", "requests refused", ["reason"])
+JOURNAL_QUEUE: Final = Gauge(
+    "neocog_journal_queue_depth", "rows that wait for the journal", multiprocess_mode="livesum"
+)
+JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
+JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions the journal had no room for")
+FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
+RELOADS: Final = Counter("neocog_reloads", "bundles looked at while serving", ["result"])
+SHADOW: Final = Counter("neocog_shadow", "images the challenger saw, too", ["result"])
+MODEL_INFO: Final = Gauge(
+    "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
+)
+
+
+@lru_cache(maxsize=1024)  # routes and codes are few
+def answered(route: str, code: int) -> tuple[Counter, Histogram]:
+    """The two to which an answer adds; looking a label up takes longer than adding."""
+    return REQUESTS.labels(route, str(code)), DURATION.labels(route)
+
+
+@lru_cache(maxsize=64)
+def predicted(version: str) -> list[Counter]:
+    """Of each digit."""
+    return [PREDICTIONS.labels(str(digit), version) for digit in range(10)]
+
+
+@lru_cache(maxsize=8)
+def stage(name: str) -> Histogram:
+    return STAGE.labels(name)
+
+
+def exposition() -> bytes:
+    """All of it in Prometheus's text format, of every worker."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

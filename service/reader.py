@@ -1,0 +1,105 @@
+"""Pictures that wait at the same moment are read together.
+
+numpy and ONNX Runtime cost mostly per call at this size, so that a batch is cheaper for everybody in it. Nobody waits
+for company: the first picture asks the event loop for its next turn, and by then every request that had arrived has put
+its picture beside it. An idle service reads each at once, a busy one reads in batches without being told to.
+"""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from model.canonical import SIDE, Pixels, canonical_batch
+from model.predictor import Prediction
+from service import metrics
+from service.models import Models
+
+BATCH = 64  # read in one go; the event loop gets a turn in between
+
+
+class Reading(NamedTuple):
+    """A picture, read."""
+
+    prediction: Prediction
+    pixels: Pixels  # 28 x 28, what the model saw
+    version: str  # of the model
+
+
+class Reader:
+    """`read` and `infer` give futures; what they are given is read in the loop's next turn."""
+
+    def __init__(self, models: Models, loop: asyncio.AbstractEventLoop) -> None:
+        self._models, self._loop = models, loop
+        self._pictures: list[tuple[Image.Image, asyncio.Future[Reading]]] = []
+        self._pixels: list[tuple[Pixels, asyncio.Future[Reading]]] = []
+        self._asked = False
+
+    def read(self, picture: Image.Image) -> asyncio.Future[Reading]:
+        """Of a decoded picture. The future raises `BadImage` where no digit is found."""
+        future: asyncio.Future[Reading] = self._loop.create_future()
+        self._pictures.append((picture, future))
+        self._ask()
+        return future
+
+    def infer(self, pixels: Pixels) -> asyncio.Future[Reading]:
+        """Of 28 x 28 pixels that `canonical` made."""
+        future: asyncio.Future[Reading] = self._loop.create_future()
+        self._pixels.append((pixels, future))
+        self._ask()
+        return future
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._asked = False
+        pictures, self._pictures = self._pictures[:BATCH], self._pictures[BATCH:]
+        ready, self._pixels = self._pixels[:BATCH], self._pixels[BATCH:]
+        if self._pictures or self._pixels:
+            self._ask()
+        try:
+            self._together(pictures, ready)
+        except Exception as error:  # noqa: BLE001 - each request that waits must hear of it
+            for future in (*(f for _, f in pictures), *(f for _, f in ready)):
+                if not future.done():
+                    future.set_exception(error)
+
+    def _together(
+        self,
+        pictures: list[tuple[Image.Image, asyncio.Future[Reading]]],
+        ready: list[tuple[Pixels, asyncio.Future[Reading]]],
+    ) -> None:
+        stack = np.empty((0, SIDE, SIDE), np.uint8)
+        futures = [future for _, future in pictures]
+        if pictures:
+            begun = time.perf_counter()
+            stack, refused = canonical_batch([picture for picture, _ in pictures])
+            if refused:
+                for i, error in refused.items():
+                    if not futures[i].done():
+                        futures[i].set_exception(error)
+                kept = [i for i in range(len(futures)) if i not in refused]
+                stack, futures = stack[kept], [futures[i] for i in kept]
+            metrics.stage("canonical").observe(time.perf_counter() - begun)
+        if ready:
+            stack = np.concatenate([stack, np.stack([pixels for pixels, _ in ready])])
+            futures += [future for _, future in ready]
+        if not futures:
+            return
+        models = self._models
+        predictor = models.current
+        begun = time.perf_counter()
+        predictions = predictor.predict(stack)
+        metrics.stage("inference").observe(time.perf_counter() - begun)
+        metrics.BATCH.observe(len(futures))
+        version = predictor.manifest.version
+        for future, prediction, pixels in zip(futures, predictions, stack, strict=True):
+            if not future.done():  # the client may have gone
+                future.set_result(Reading(prediction, pixels, version))
+        if models.shadow is not None:
+            models.shadow.look(stack, [prediction.digit for prediction in predictions])

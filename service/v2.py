@@ -1,0 +1,225 @@
+"""The Open Inference Protocol, version 2, over HTTP: what KServe's and Triton's clients speak. A subset.
+
+One model, `digits`: input `image`, n x 1 x 28 x 28 as `canonical` makes it, FP32 in 0..1 or UINT8 in 0..255; output
+`prob`, n x 10 FP32. JSON tensors, and the binary extension: a JSON head of `Inference-Header-Content-Length` bytes,
+then the tensors' own bytes. Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
+"""
+
+import asyncio
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from model.canonical import SIDE, Pixels
+from service import problems
+from service.ids import new_id
+from service.predict import JSON, journalled
+from service.problems import Problem
+from service.state import state
+from service.upload import body
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol v2"])
+
+NAME: Final = "digits"
+HEAD: Final = "inference-header-content-length"
+PLATFORM: Final = "onnxruntime_onnx"
+_TYPES: Final[dict[str, np.dtype[Any]]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+
+
+class Tensor(BaseModel):
+    """What a tensor is called and what it holds."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class InputTensor(Tensor):
+    """A tensor that was sent: its `data` here, row by row, or its bytes after the head."""
+
+    data: list[Any] | None = Field(None, examples=[[0.0] * 4])
+    parameters: dict[str, Any] = {}
+
+
+class OutputTensor(Tensor):
+    """A tensor that is answered."""
+
+    data: list[float] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class RequestedOutput(BaseModel):
+    """An output that is wanted, and how."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceRequest(BaseModel):
+    """The head of a request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 28, 28], "data": [0] * 784}]}
+        }
+    )
+
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
+    outputs: list[RequestedOutput] | None = None
+
+
+class InferenceAnswer(BaseModel):
+    """The head of an answer."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[OutputTensor]
+
+
+class ServerMetadata(BaseModel):
+    """GET /v2."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelMetadata(BaseModel):
+    """GET /v2/models/digits."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """200 as long as the process answers."""
+    return Response()
+
+
+@router.get("/health/ready")
+@router.get(f"/models/{NAME}/ready")
+async def ready() -> Response:
+    """200 once the model has proved itself; the service doesn't listen before."""
+    return Response()
+
+
+@router.get("")
+async def server(request: Request) -> ServerMetadata:
+    """Who answers."""
+    return ServerMetadata(name="neocog", version=request.app.version, extensions=["binary_tensor_data"])
+
+
+@router.get(f"/models/{NAME}")
+async def model(request: Request) -> ModelMetadata:
+    """What the model takes and gives."""
+    return ModelMetadata(
+        name=NAME,
+        versions=[state(request).models.current.manifest.version],
+        platform=PLATFORM,
+        inputs=[Tensor(name="image", datatype="FP32", shape=[-1, 1, SIDE, SIDE])],
+        outputs=[Tensor(name="prob", datatype="FP32", shape=[-1, 10])],
+    )
+
+
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": InferenceRequest.model_json_schema(ref_template="#/components/schemas/{model}")}},
+    }
+}
+
+
+@router.post(
+    f"/models/{NAME}/infer",
+    response_model=InferenceAnswer,
+    response_model_exclude_none=True,
+    openapi_extra=_BODY,
+    responses=problems.responses(400, 401, 413, 429, 503),
+)
+async def infer(request: Request) -> Response:
+    """Probabilities of canonical images, as tensors."""
+    try:
+        return await _infer(request)
+    except Problem as problem:  # with what this protocol's clients look for beside what ours do
+        said = {"error": problem.detail, **problems.details(problem).model_dump()}
+        return Response(orjson.dumps(said), problem.status, media_type=problems.MEDIA_TYPE)
+
+
+async def _infer(request: Request) -> Response:
+    serving = state(request)
+    sent = await body(request, serving.settings.max_body_bytes)
+    head, tail = _split(sent, request.headers.get(HEAD))
+    try:
+        asked = InferenceRequest.model_validate_json(head)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+    wanted = asked.outputs or [RequestedOutput(name="prob")]
+    if [output.name for output in wanted] != ["prob"]:
+        raise Problem(400, "bad-tensor", "the only output is 'prob'")
+    pixels = _pixels(asked.inputs[0], tail, serving.settings.max_batch)
+    readings = await asyncio.gather(*(serving.reader.infer(image) for image in pixels))
+    for reading in readings:
+        journalled(serving, reading, new_id(), asked.id)
+    prob = np.stack([reading.prediction.probabilities for reading in readings])
+
+    binary = wanted[0].parameters.get("binary_data", asked.parameters.get("binary_data_output", False))
+    output: dict[str, object] = {"name": "prob", "datatype": "FP32", "shape": list(prob.shape)}
+    output |= {"parameters": {"binary_data_size": prob.nbytes}} if binary else {"data": prob.ravel()}
+    answer = orjson.dumps(
+        {"model_name": NAME, "model_version": readings[0].version, "id": asked.id or new_id(), "outputs": [output]},
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )
+    if not binary:
+        return Response(answer, media_type=JSON)
+    headers = {"Inference-Header-Content-Length": str(len(answer))}
+    return Response(answer + prob.astype("<f4").tobytes(), headers=headers, media_type="application/octet-stream")
+
+
+def _split(sent: bytes, length: str | None) -> tuple[bytes, bytes]:
+    """Head and tensors."""
+    if length is None:
+        return sent, b""
+    if not length.isdigit() or int(length) > len(sent):
+        raise Problem(400, "bad-parameter", f"{HEAD}: {length[:20]!r}, the body has {len(sent):,} bytes")
+    return sent[: int(length)], sent[int(length) :]
+
+
+def _pixels(tensor: InputTensor, tail: bytes, most: int) -> Pixels:
+    """n x 28 x 28 of what was sent. Raises `Problem`."""
+    kind = _TYPES.get(tensor.datatype)
+    if tensor.name != "image" or kind is None:
+        raise Problem(400, "bad-tensor", "the only input is 'image', of datatype FP32 or UINT8")
+    if len(tensor.shape) != 4 or tensor.shape[1:] != [1, SIDE, SIDE] or tensor.shape[0] < 1:
+        raise Problem(400, "bad-tensor", f"shape {tensor.shape}, allowed is [n, 1, {SIDE}, {SIDE}]")
+    count = tensor.shape[0]
+    if count > most:
+        raise Problem(413, "too-many-images", f"{count:,} images; one request may hold {most:,}")
+    size = tensor.parameters.get("binary_data_size")
+    try:
+        if size is not None:
+            values: NDArray[np.number] = np.frombuffer(tail[: int(size)], kind)
+        else:
+            values = np.asarray(tensor.data, np.float64).ravel()
+    except (ValueError, TypeError) as error:
+        raise Problem(400, "bad-tensor", f"the data of 'image' cannot be read: {error}") from None
+    if values.size != count * SIDE * SIDE:
+        raise Problem(400, "bad-tensor", f"{values.size:,} values, the shape says {count * SIDE * SIDE:,}")
+    levels = values.astype(np.float64) * (255 if tensor.datatype == "FP32" else 1)
+    if not (levels.min() >= 0 and levels.max() <= 255):
+        allowed = "0 to 1" if tensor.datatype == "FP32" else "0 to 255"
+        raise Problem(400, "bad-tensor", f"the values of 'image' must be {allowed}")
+    pixels: Pixels = np.rint(levels).astype(np.uint8).reshape(count, SIDE, SIDE)
+    return pixels

@@ -1,0 +1,315 @@
+"""What is kept of every prediction and every feedback: in SQLite, and in a real PostgreSQL that comes and goes."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from model.canonical import canonical
+from service.ids import new_id
+from service.journal import Journal, Row, engine, tables
+from service.journal.migrations import configuration, upgrade
+from service.settings import SettingsError
+from tests.bundles import DIGITS, png
+from tests.service.test_models import until
+
+PICTURES = [png(digit) for digit in DIGITS]
+ID = "019a1b2c3d4e7f60a1b2c3d4e5f60718"
+
+
+def rows(url, table):
+    made = engine(url)
+    with made.connect() as connection:
+        found = connection.execute(sa.select(table)).all()
+    made.dispose()
+    return found
+
+
+def row(**changes):
+    values = {
+        "id": new_id(), "time": time.time(), "model_version": "m", "digit": 3, "confidence": 0.5,
+        "probabilities": bytes(40), "abstained": False, "image": DIGITS[3].tobytes(), "tag": None,
+    }  # fmt: skip
+    return Row(**values | changes)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/journal.db"
+
+
+class Postgres:
+    """A server of its own, in a folder of its own; started, stopped and killed for real."""
+
+    def __init__(self, folder):
+        found = [
+            Path(name) for name in (shutil.which("pg_ctl"), *Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")) if name
+        ]
+        if not found:
+            pytest.skip("needs PostgreSQL: apt-get install postgresql")
+        self._bin, self._data = found[0].parent, folder / "data"
+        self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+        folder.chmod(0o777)
+        for parent in folder.parents[:3]:
+            parent.chmod(0o755)
+        self._run("initdb", "-D", self._data, "-U", "neocog", "-A", "trust", "--no-sync")
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._folder = folder
+        self.url = f"postgresql://neocog@127.0.0.1:{self.port}/postgres"
+        self.start()
+
+    def _run(self, program, *arguments):
+        command = [*self._as, str(self._bin / program), *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, cwd="/")
+
+    def start(self):
+        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", "-o", options, "start")
+
+    def stop(self, mode="immediate"):
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop("fast")
+
+
+@pytest.fixture
+def database(postgres):
+    """The URL of an empty database."""
+    name = f"test_{new_id()}"
+    admin = sa.create_engine(postgres.url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    admin.dispose()
+    return postgres.url.removesuffix("postgres") + name
+
+
+@pytest.fixture(params=["url", "database"], ids=["sqlite", "postgresql"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_predictions_and_feedback_are_kept_whole(serve, either):
+    service = serve(journal=either)
+    answers = [service.http.post("/predict", content=data, headers={"X-Tag": "a tag"}).json() for data in PICTURES]
+    said = {"prediction_id": answers[4]["prediction_id"], "label": 9}
+    response = service.http.post("/feedback", json=said)
+    assert (response.status_code, response.json()) == (201, said)
+    assert service.stop() == 0
+    kept = {row.id: row for row in rows(either, tables.predictions)}
+    assert len(kept) == 10
+    for data, answer in zip(PICTURES, answers, strict=True):
+        row = kept[answer["prediction_id"]]
+        assert (row.digit, row.abstained, row.model_version) == (
+            answer["digit"], answer["abstained"], answer["model_version"],
+        )  # fmt: skip
+        assert row.tag == "a tag"
+        assert abs(row.time - time.time()) < 600
+        assert np.frombuffer(row.probabilities, "<f4").tolist() == pytest.approx(answer["probabilities"], abs=1e-7)
+        import io
+
+        from PIL import Image
+
+        assert np.array_equal(tables.unpack(row.image), canonical(Image.open(io.BytesIO(data))))
+    (label,) = rows(either, tables.feedback)
+    assert (label.prediction_id, label.label) == (answers[4]["prediction_id"], 9)
+
+
+def test_v2_and_batch_are_kept_too(serve, url):
+    service = serve(journal=url)
+    service.http.post("/predict/batch", files=[("image", ("d", data)) for data in PICTURES])
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [3, 1, 28, 28], "data": DIGITS[:3].ravel().tolist()}
+    service.http.post("/v2/models/digits/infer", json={"inputs": [tensor]})
+    assert service.stop() == 0
+    assert len(rows(url, tables.predictions)) == 13
+
+
+def test_migrations_make_what_the_tables_say(either):
+    made = engine(either)
+    upgrade(made)
+    upgrade(made)  # a second time changes nothing
+    with made.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    made.dispose()
+    assert ScriptDirectory.from_config(configuration()).get_current_head() == tables.HEAD
+
+
+def test_replicas_that_start_together_migrate_once(either):
+    failed = []
+
+    def start():
+        made = engine(either)
+        try:
+            upgrade(made)
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+        made.dispose()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_by_hand(url):
+    env = {**os.environ, "NEOCOG_JOURNAL": url}
+    ran = subprocess.run(
+        [sys.executable, "-m", "service.journal.migrations"], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (0, f"the journal is at revision {tables.HEAD}\n")
+
+
+@pytest.mark.parametrize("wrong", ["journal.db", "mysql://x:secret@y/z", "sqlite+none:///x"])
+def test_a_url_that_means_no_database_is_one_line(wrong):
+    with pytest.raises(SettingsError, match=r"NEOCOG_JOURNAL is '.*', allowed is: sqlite:///FILE") as said:
+        engine(wrong)
+    assert "secret" not in str(said.value)
+
+
+def test_feedback_is_checked(client, serve, url):
+    service = serve(journal=url)
+    good = {"prediction_id": ID, "label": 1}
+    wrong = [{"label": 10}, {"label": "1"}, {"label": None}, {"prediction_id": "x"}, {"more": 2}]
+    for body in [{}, {"prediction_id": ID}, [], "x", *(good | changes for changes in wrong)]:
+        response = service.http.post("/feedback", json=body)
+        assert (response.status_code, response.json()["reason"]) == (400, "bad-parameter"), body
+    response = client.post("/feedback", json={"prediction_id": ID, "label": 1})
+    assert (response.status_code, response.json()["reason"]) == (503, "no-journal")
+
+
+def test_what_is_queued_is_written_at_the_end(url):
+    journal = Journal(url, 10_000)
+    for _ in range(5000):
+        journal.put(row())
+    journal.close(within=30)
+    assert len(rows(url, tables.predictions)) == 5000
+
+
+def test_a_full_queue_drops_and_counts(tmp_path, url):
+    from service import metrics
+
+    made = engine(url)
+    upgrade(made)
+    made.dispose()
+    holder = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")  # another writer, which keeps the file to itself
+    journal = Journal(url, 100)
+    dropped = metrics.JOURNAL_DROPPED._value.get()
+    for _ in range(250):
+        journal.put(row())
+    assert metrics.JOURNAL_DROPPED._value.get() - dropped == 150
+    holder.execute("COMMIT")
+    holder.close()
+    journal.close(within=30)
+    assert len(rows(url, tables.predictions)) == 100
+
+
+def test_a_database_that_never_comes_back_is_counted_at_the_end():
+    from service import metrics
+
+    journal = Journal("postgresql://neocog@127.0.0.1:1/none", 100)
+    dropped = metrics.JOURNAL_DROPPED._value.get()
+    for _ in range(30):
+        journal.put(row())
+    begun = time.monotonic()
+    journal.close(within=0.5)
+    assert time.monotonic() - begun < 5
+    assert metrics.JOURNAL_DROPPED._value.get() - dropped == 30
+
+
+def test_while_postgresql_is_away_predictions_go_on_and_none_is_lost(serve, postgres, database):
+    service = serve(journal=database, journal_queue=400)
+    sent, feedback, over = [], [], threading.Event()
+
+    def load():
+        with httpx2.Client(base_url=service.address, timeout=30) as client:
+            while not over.is_set():
+                sent.append(client.post("/predict", content=PICTURES[len(sent) % 10]))
+                if len(sent) % 20 == 0:
+                    identity = sent[-1].json()["prediction_id"]
+                    feedback.append(client.post("/feedback", json={"prediction_id": identity, "label": 1}))
+
+    clients = [threading.Thread(target=load, daemon=True) for _ in range(3)]
+    for client in clients:
+        client.start()
+    until(lambda: service.metric("neocog_journal_written_total") > 0)
+    postgres.stop()
+    try:
+        until(lambda: service.metric("neocog_journal_dropped_total") > 50, within=60)  # the queue is full by now
+        depth = service.metric("neocog_journal_queue_depth")
+    finally:
+        postgres.start()
+    until(lambda: service.metric("neocog_journal_queue_depth") == 0, within=60)
+    over.set()
+    for client in clients:
+        client.join()
+    until(lambda: any("written again" in line for line in service.log))
+    answered = len(sent)
+    assert [response.status_code for response in sent] == [200] * answered
+    assert depth == 400
+    until(lambda: service.metric("neocog_journal_queue_depth") == 0, within=60)
+    time.sleep(0.3)
+    dropped = service.metric("neocog_journal_dropped_total")
+    assert service.stop() == 0
+    assert len(rows(database, tables.predictions)) == answered - dropped
+    assert {response.status_code for response in feedback} <= {201, 503}
+    refused = next(response for response in feedback if response.status_code == 503)
+    assert (refused.json()["reason"], refused.headers["retry-after"]) == ("journal-unavailable", "5")
+    assert len(rows(database, tables.feedback)) == sum(response.status_code == 201 for response in feedback)
+
+
+def test_feedback_that_was_accepted_survives_kill_9(serve, url):
+    service = serve(journal=url, workers=2)
+    accepted, over = [], threading.Event()
+
+    def load():
+        while not over.is_set():
+            try:
+                with httpx2.Client(base_url=service.address, timeout=10) as client:
+                    while not over.is_set():
+                        answer = client.post("/predict", content=PICTURES[1])
+                        said = {"prediction_id": answer.json()["prediction_id"], "label": 2}
+                        if client.post("/feedback", json=said).status_code == 201:
+                            accepted.append(said["prediction_id"])
+            except httpx2.HTTPError:
+                time.sleep(0.05)  # the worker that had this connection was killed
+
+    clients = [threading.Thread(target=load, daemon=True) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for _ in range(3):
+        before = len(accepted)
+        until(lambda before=before: len(accepted) > before + 30, within=60)
+        os.kill(service.workers()[0], signal.SIGKILL)
+    before = len(accepted)
+    until(lambda: len(accepted) > before + 30, within=60)
+    over.set()
+    for client in clients:
+        client.join()
+    assert service.stop() == 0
+    kept = {row.prediction_id for row in rows(url, tables.feedback)}
+    assert kept >= set(accepted)
+    assert len(accepted) > 100
