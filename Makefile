@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format compare ablation ui sync samples constraints install install-dev clean
+.PHONY: help demo serve test lint format bench compare ablation ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -41,6 +41,9 @@ lint: install-dev ## Check style, types and the direction of imports
 format: install-dev ## Put the code in the one style
 	ruff check --fix
 	ruff format
+
+bench: install ## Time the service beside the tutorials' form and beside uvicorn alone (needs wrk)
+	python scripts/bench_serving.py
 
 compare: install ## Train and judge every classifier of the line-up: table and curves in out/compare/
 	dvc repro pipelines/compare/dvc.yaml

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.bundle import BundleError
 from service import feedback, operations, page, predict, problems, v2
+from service.admission import Admission
 from service.front import Front
 from service.journal import OFF, Journal
 from service.models import Models, Shadow
@@ -27,15 +28,17 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     """The application for `settings`; without any they are read from the environment when it starts."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         chosen = settings or Settings.from_environment()
         shadow = Shadow(chosen.shadow_bundle, chosen.shadow_share) if chosen.shadow_bundle else None
         models = Models(chosen.bundle, shadow)
         journal = None if chosen.journal == OFF else Journal(chosen.journal, chosen.journal_queue)
         with ThreadPoolExecutor(DECODERS, "decode") as pool:
-            front.open(State(chosen, models, Reader(models, asyncio.get_running_loop()), journal, pool))
+            reader = Reader(models, asyncio.get_running_loop())
+            admission = Admission(chosen.max_in_flight)
+            front.open(State(chosen, admission, models, reader, journal, pool))
             watch = asyncio.create_task(models.watch(chosen.reload_seconds))
-            yield
+            yield {"admission": admission, "read_seconds": chosen.read_seconds}  # for service.server.Protocol
             watch.cancel()
         if shadow is not None:
             shadow.close()

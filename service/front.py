@@ -45,13 +45,12 @@ class Front:
 
     def __init__(self, api: ASGIApp) -> None:
         self._api = api
-        self._in_flight = 0
         self._state: State | None = None
 
     def open(self, serving: State) -> None:
         settings = serving.settings
         self._state = serving
-        self._limit = settings.max_in_flight
+        self._admission = serving.admission
         self._keys = Keys(settings.api_keys)
         self._rate = Rate(settings.rate_limit, settings.redis) if settings.rate_limit else None
         self._replays = Replays(settings.redis)
@@ -86,13 +85,9 @@ class Front:
 
     async def _directly(self, endpoint: Endpoint, request: Request, headers: dict[bytes, bytes]) -> Response:
         """The endpoint's answer, or the problem it ran into."""
-        if self._in_flight >= self._limit:
-            metrics.REJECTED.labels("busy").inc()
-            return problems.answer(
-                Problem(503, "busy", f"{self._limit} requests are in hand; no more are taken", retry_after=1)
-            )
-        self._in_flight += 1
-        metrics.IN_FLIGHT.inc()
+        if self._admission.full:
+            return self._admission.refusal()
+        self._admission.enter()
         try:
             client = request.scope["client"]
             caller = self._keys.caller(headers, client[0] if client else "")
@@ -108,8 +103,7 @@ class Front:
         except Exception as error:  # noqa: BLE001 - a bug is a 500, not the end of the connection
             return problems.answer(problems.of(error))
         finally:
-            self._in_flight -= 1
-            metrics.IN_FLIGHT.dec()
+            self._admission.leave()
 
     async def _once(self, endpoint: Endpoint, request: Request, caller: str, key: str) -> Response:
         """The endpoint's answer, or the one it gave to the same key before."""

@@ -7,9 +7,18 @@ import os
 from functools import lru_cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)  # fmt: skip
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began: as many lines again, which nobody reads
 
 _SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -42,6 +51,17 @@ MODEL_INFO: Final = Gauge(
 )
 
 
+# Series exist before the first thing happens that they count, so that an alert on their increase sees it.
+for _label in range(10):
+    FEEDBACK.labels(str(_label))
+for _result in ("served", "refused"):
+    RELOADS.labels(_result)
+for _result in ("agrees", "disagrees", "passed over"):
+    SHADOW.labels(_result)
+for _reason in ("busy", "slow"):
+    REJECTED.labels(_reason)
+
+
 @lru_cache(maxsize=1024)  # routes and codes are few
 def answered(route: str, code: int) -> tuple[Counter, Histogram]:
     """The two to which an answer adds; looking a label up takes longer than adding."""
@@ -51,6 +71,7 @@ def answered(route: str, code: int) -> tuple[Counter, Histogram]:
 @lru_cache(maxsize=64)
 def predicted(version: str) -> list[Counter]:
     """Of each digit."""
+    ABSTAINED.labels(version)
     return [PREDICTIONS.labels(str(digit), version) for digit in range(10)]
 
 

@@ -118,4 +118,5 @@ def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
 
 def _announce(predictor: Predictor, value: int) -> None:
     manifest = predictor.manifest
+    metrics.predicted(manifest.version)
     metrics.MODEL_INFO.labels(manifest.version, manifest.run, manifest.sha256.get("data", "")[:12]).set(value)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from service.admission import Admission
 from service.journal import Journal
 from service.models import Models
 from service.reader import Reader
@@ -18,6 +19,7 @@ class State:
     """Settings in force, the verified model, and everything that lives as long as the service."""
 
     settings: Settings
+    admission: Admission
     models: Models
     reader: Reader
     journal: Journal | None

@@ -1,0 +1,56 @@
+"""Room for so many requests at a time. More are refused at once: a queue that only grows helps nobody."""
+
+import http
+from typing import Final
+
+from starlette.responses import Response
+
+from service import metrics, problems
+from service.problems import Problem
+
+RETRY_AFTER: Final = 1  # seconds
+
+
+class Admission:
+    """What one worker has in hand. Only its event loop's thread touches this."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_flight = 0
+        said = f"{limit} requests are in hand; no more are taken"
+        self._problem = Problem(503, "busy", said, retry_after=RETRY_AFTER)
+        self._rejected = metrics.REJECTED.labels("busy")
+        self._answered, self._duration = metrics.answered("other", 503)
+        self._raw = raw(problems.answer(self._problem))
+
+    @property
+    def full(self) -> bool:
+        return self.in_flight >= self.limit
+
+    def enter(self) -> None:
+        self.in_flight += 1
+        metrics.IN_FLIGHT.inc()
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        metrics.IN_FLIGHT.dec()
+
+    def refusal(self) -> Response:
+        """503, and when to come again."""
+        self._rejected.inc()
+        return problems.answer(self._problem)
+
+    def refused_unread(self) -> bytes:
+        """The same as an HTTP message, for a request that no route will see; it counts as route `other`."""
+        self._rejected.inc()
+        self._answered.inc()
+        self._duration.observe(0)
+        return self._raw
+
+
+def raw(response: Response, *more: tuple[bytes, bytes]) -> bytes:
+    """A response as HTTP/1.1 has it."""
+    status = http.HTTPStatus(response.status_code)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*response.raw_headers, *more)]
+    return b"\r\n".join([*lines, b"", bytes(response.body)])

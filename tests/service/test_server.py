@@ -1,0 +1,188 @@
+"""Signals, deadlines, room for so many, and what is logged: of a real process."""
+
+import json
+import signal
+import socket
+import threading
+import time
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.bundles import DIGITS, png
+from tests.service.test_models import until
+
+PICTURE = png(DIGITS[3])
+LARGE = png(np.kron(DIGITS[3], np.ones((100, 100), np.uint8)))  # 2800x2800: some 50 ms
+
+
+def raw(service, data=b"", timeout=15):
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout)
+    connection.sendall(data)
+    return connection
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_ends_with_0(serve, with_signal, workers):
+    assert serve(workers=workers).stop(with_signal) == 0
+
+
+def test_what_is_in_hand_is_finished_before_the_end(serve):
+    service = serve()
+    answers = []
+
+    def ask():
+        with httpx2.Client(base_url=service.address, timeout=30) as client:
+            answers.append(client.post("/predict/batch", files=[("image", ("d", LARGE))] * 8))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    until(lambda: service.metric("neocog_in_flight") == 1)
+    assert service.stop() == 0
+    asking.join()
+    assert [entry["digit"] for entry in answers[0].json()["predictions"]] == [3] * 8
+    with pytest.raises(OSError, match="refused"):
+        raw(service)
+
+
+def test_an_idle_connection_does_not_hold_up_the_end(serve):
+    service = serve()
+    connections = [raw(service), raw(service, b"POST /predict HTTP/1.1\r\nContent-Le")]
+    begun = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - begun < 3
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /pre",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ],
+    ids=["nothing", "line", "headers", "body", "chunks"],
+)
+def test_who_is_too_slow_is_cut_off(serve, sent):
+    service = serve(read_seconds=1)
+    connection = raw(service, sent)
+    begun = time.monotonic()
+    said = b""
+    while part := connection.recv(4096):
+        said += part
+    assert 0.8 < time.monotonic() - begun < 5
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["reason"] == "too-slow"
+    connection.close()
+    assert service.metric('neocog_rejected_total{reason="slow"}') == 1
+
+
+def test_a_connection_that_is_used_is_not_cut_off(serve):
+    service = serve(read_seconds=0.5)
+    for _ in range(6):
+        assert service.http.post("/predict", content=PICTURE).status_code == 200
+        time.sleep(0.3)
+    assert service.metric('neocog_rejected_total{reason="slow"}') == 0
+
+
+def test_more_than_there_is_room_for_are_refused_at_once(serve):
+    service = serve(max_in_flight=2)
+    codes, retry = [], []
+
+    def ask():
+        with httpx2.Client(base_url=service.address, timeout=60) as client:
+            response = client.post("/predict/batch", files=[("image", ("d", LARGE))] * 4)
+            codes.append(response.status_code)
+            retry.append(response.headers.get("retry-after"))
+
+    asking = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
+    for one in asking:
+        one.start()
+    until(lambda: 503 in codes)
+    for probe in ("/livez", "/readyz", "/metrics", "/v2/health/live"):
+        assert service.http.get(probe).status_code == 200
+    for one in asking:
+        one.join()
+    assert sorted(codes)[:2] == [200, 200]
+    assert set(codes) == {200, 503}
+    assert set(retry) == {None, "1"}
+    assert service.metric('neocog_rejected_total{reason="busy"}') == codes.count(503)
+
+
+def test_a_large_image_does_not_hold_up_small_ones(serve):
+    service = serve()
+    over = threading.Event()
+
+    def ask():
+        with httpx2.Client(base_url=service.address, timeout=60) as client:
+            while not over.is_set():
+                client.post("/predict", content=LARGE)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    took = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        assert service.http.post("/predict", content=PICTURE).status_code == 200
+        took.append(time.perf_counter() - begun)
+    over.set()
+    asking.join()
+    assert np.median(took) < 0.05
+
+
+def test_a_request_is_known_again_in_answer_and_log(serve):
+    service = serve(access_log="true")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    answer = service.http.post("/predict", content=PICTURE, headers={"X-Request-ID": "mine", "traceparent": trace})
+    assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("mine", trace)
+    assert len(service.http.get("/livez", headers={"X-Request-ID": "x" * 200}).headers["x-request-id"]) == 32
+    until(lambda: any("/predict 200" in line for line in service.log))
+    (line,) = [json.loads(line) for line in service.log if "/predict 200" in line]
+    assert line["request_id"] == "mine"
+    assert line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert (line["method"], line["path"], line["code"]) == ("POST", "/predict", 200)
+    assert line["milliseconds"] > 0
+
+
+def test_logs_can_be_read_by_people(serve):
+    assert any(
+        line.rstrip().endswith("Application startup complete.") and line[0] != "{"
+        for line in serve(log_format="text").log
+    )
+
+
+def test_spans_are_sent_to_a_collector(serve):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        import os
+
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.server_port}"
+        try:
+            service = serve(tracing="true")
+        finally:
+            del os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        assert service.http.post("/predict", content=PICTURE, headers=headers).status_code == 200
+        assert service.stop() == 0
+        until(lambda: bytes.fromhex(trace) in b"".join(received))
+        collector.shutdown()
+    assert b"POST /predict" in b"".join(received) or b"/predict" in b"".join(received)
