@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -37,6 +38,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             reader = Reader(models, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight)
             front.open(State(chosen, admission, models, reader, journal, pool))
+            gc.collect()
+            gc.freeze()  # what was made so far stays: the collector need not look at it again
             watch = asyncio.create_task(models.watch(chosen.reload_seconds))
             yield {"admission": admission, "read_seconds": chosen.read_seconds}  # for service.server.Protocol
             watch.cancel()

@@ -6,14 +6,17 @@ worth more than a prediction, and rarer: it is written before it is acknowledged
 """
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from service import metrics
@@ -132,9 +135,7 @@ class Journal:
             return
         with self._lock:
             if not self._migrated and _revision(self._engine) != tables.HEAD:
-                from service.journal.migrations import upgrade  # noqa: PLC0415 - Alembic is needed once in a lifetime
-
-                upgrade(self._engine)
+                _upgrade(self._engine.url)
             self._migrated = True
 
 
@@ -174,9 +175,18 @@ def _insertion(of: Engine) -> tuple[str, bool]:
     Compiled once: SQLAlchemy's own path takes as long for a row as SQLite. Rows already there are left, since a commit
     whose answer was lost is tried again.
     """
-    dialect = sqlite if of.dialect.name == "sqlite" else postgresql
+    dialect = import_module(f"sqlalchemy.dialects.{of.dialect.name}")  # the one in use; each takes 2 MB
     compiled = dialect.insert(tables.predictions).on_conflict_do_nothing().compile(dialect=of.dialect)
     return str(compiled), compiled.positional
+
+
+def _upgrade(url: URL) -> None:
+    """In a process of its own: Alembic is needed once in a journal's life, and would stay in memory for all of it."""
+    env = {**os.environ, "NEOCOG_JOURNAL": url.render_as_string(hide_password=False)}
+    command = [sys.executable, "-m", "service.journal.migrations"]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise SQLAlchemyError((ran.stderr.strip().splitlines() or ["the journal could not be migrated"])[-1])
 
 
 def _revision(of: Engine) -> str | None:
