@@ -6,6 +6,8 @@ SHELL := bash
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
+WORKERS ?= $(or $(NEOCOG_WORKERS),1)
+LOG_FORMAT ?= $(or $(NEOCOG_LOG_FORMAT),text)
 # Where torch comes from. Empty: pip's own index (on Linux that is the CUDA build, gigabytes). cpu, cu130, auto …:
 # the PyTorch index of that name, found by uv. See README, "Without a GPU".
 TORCH_BACKEND ?=
@@ -21,10 +23,10 @@ demo: install ## Set up, run the pipeline, serve it, ask it about samples/
 	dvc repro
 	python scripts/demo.py
 
-serve: install ## Serve the champion on $PORT (8000)
+serve: install ## Serve the champion on $PORT (8000), in $WORKERS processes
 	@test -d out/champion || dvc repro
 	@test -d out/champion || dvc repro --force --single-item promote
-	NEOCOG_PORT=$(PORT) exec python -m service
+	NEOCOG_PORT=$(PORT) NEOCOG_WORKERS=$(WORKERS) NEOCOG_LOG_FORMAT=$(LOG_FORMAT) exec python -m service
 
 test: install-dev ## Run every test, the pipeline and the service included
 	rm -f .coverage .coverage.*
@@ -80,11 +82,11 @@ endif
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	pip install -c constraints.txt -e '.[serve,train,dev]'
+	pip install -c constraints.txt -e '.[serve,train,postgres,tracing,dev]'
 	@touch $@
 
 constraints: ## Resolve every dependency anew and pin it in constraints.txt
 	scripts/pin.sh
 
 clean: ## Remove what the project makes: .venv, data, models, runs
-	rm -rf $(VENV) .dvc/cache .dvc/tmp data out runs mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info
+	rm -rf $(VENV) .dvc/cache .dvc/tmp data out runs journal.db* mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info

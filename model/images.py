@@ -3,9 +3,11 @@
 import io
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+PngImagePlugin.MAX_TEXT_CHUNK = 2**16  # bytes a PNG's comments may grow to; nobody reads them here
+PngImagePlugin.MAX_TEXT_MEMORY = 2**20
 MAX_PIXELS: Final = 25_000_000  # twice a 12-megapixel photo; a larger claim is a bomb or a mistake
 
 

@@ -12,12 +12,16 @@ RETRY_AFTER: Final = 1  # seconds
 
 
 class Admission:
-    """What one worker has in hand. Only its event loop's thread touches this."""
+    """What one worker has in hand: requests that have arrived, and bytes of those that still do.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    Only its event loop's thread touches this.
+    """
+
+    def __init__(self, limit: int, max_bytes: int) -> None:
+        self.limit, self._max_bytes = limit, max_bytes
+        self._bytes = 0
         self.in_flight = 0
-        said = f"{limit} requests are in hand; no more are taken"
+        said = f"{limit} requests are in hand, or their bodies fill the memory; no more are taken"
         self._problem = Problem(503, "busy", said, retry_after=RETRY_AFTER)
         self._rejected = metrics.REJECTED.labels("busy")
         self._answered, self._duration = metrics.answered("other", 503)
@@ -34,6 +38,16 @@ class Admission:
     def leave(self) -> None:
         self.in_flight -= 1
         metrics.IN_FLIGHT.dec()
+
+    def reserve(self, size: int) -> bool:
+        """Whether there is memory for a body of so many bytes; `release` gives it back."""
+        if self._bytes and self._bytes + size > self._max_bytes:
+            return False
+        self._bytes += size
+        return True
+
+    def release(self, size: int) -> None:
+        self._bytes -= size
 
     def refusal(self) -> Response:
         """503, and when to come again."""

@@ -22,7 +22,7 @@ from service.ids import new_id
 from service.limits import Keys, Rate, Replays
 from service.predict import predict, predict_batch
 from service.problems import Problem
-from service.state import KEY, State, state
+from service.state import KEY, State
 from service.upload import body
 from service.v2 import infer
 
@@ -34,6 +34,7 @@ DIRECT: Final[dict[str, Endpoint]] = {
     "/feedback": feedback,
     "/v2/models/digits/infer": infer,
 }
+SMALL_BODY: Final = 65_536  # bytes; what is larger counts towards `NEOCOG_MAX_BUFFERED_BYTES`
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -51,6 +52,7 @@ class Front:
         settings = serving.settings
         self._state = serving
         self._admission = serving.admission
+        self._max_body = settings.max_body_bytes
         self._keys = Keys(settings.api_keys)
         self._rate = Rate(settings.rate_limit, settings.redis) if settings.rate_limit else None
         self._replays = Replays(settings.redis)
@@ -84,18 +86,33 @@ class Front:
             access.info("%s %s %d", scope["method"], path, code, extra={"more": more})
 
     async def _directly(self, endpoint: Endpoint, request: Request, headers: dict[bytes, bytes]) -> Response:
-        """The endpoint's answer, or the problem it ran into."""
-        if self._admission.full:
-            return self._admission.refusal()
-        self._admission.enter()
+        """The endpoint's answer, or the problem it ran into.
+
+        Nothing is in hand before its body has arrived: slow clients take nobody's place, and large bodies have a room
+        of their own.
+        """
+        admission, limit = self._admission, self._max_body
+        length = headers.get(b"content-length", b"")
+        size = min(int(length), limit) if length.isdigit() else limit
+        large = size > SMALL_BODY
+        if admission.full or (large and not admission.reserve(size)):
+            return admission.refusal()
         try:
             client = request.scope["client"]
             caller = self._keys.caller(headers, client[0] if client else "")
             if self._rate is not None:
                 await self._rate.count(caller)
-            if b"idempotency-key" in headers:
-                return await self._once(endpoint, request, caller, headers[b"idempotency-key"].decode("latin-1"))
-            return await endpoint(request)
+            sent = await body(request, limit)
+            if admission.full:
+                return admission.refusal()
+            admission.enter()
+            try:
+                if b"idempotency-key" in headers:
+                    key = headers[b"idempotency-key"].decode("latin-1")
+                    return await self._once(endpoint, request, sent, caller, key)
+                return await endpoint(request)
+            finally:
+                admission.leave()
         except (Problem, BadImage) as error:
             problem = problems.of(error)
             metrics.REJECTED.labels(problem.reason).inc()
@@ -103,21 +120,17 @@ class Front:
         except Exception as error:  # noqa: BLE001 - a bug is a 500, not the end of the connection
             return problems.answer(problems.of(error))
         finally:
-            self._admission.leave()
+            if large:
+                admission.release(size)
 
-    async def _once(self, endpoint: Endpoint, request: Request, caller: str, key: str) -> Response:
+    async def _once(self, endpoint: Endpoint, request: Request, sent: bytes, caller: str, key: str) -> Response:
         """The endpoint's answer, or the one it gave to the same key before."""
-        sent = await body(request, state(request).settings.max_body_bytes)
         path = request.url.path + "?" + request.url.query
         name, kept = await self._replays.claim(caller, path, key, sent)
         if kept is not None:
             return kept
-
-        async def again() -> Message:
-            return {"type": "http.request", "body": sent, "more_body": False}
-
         try:
-            response = await endpoint(Request(request.scope, again))
+            response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - it is kept, too
             response = problems.answer(problems.of(error))
         await self._replays.keep(name, sent, response)

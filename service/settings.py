@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port; each holds the model")
     max_body_bytes: int = Field(10_000_000, ge=1, description="larger request bodies are refused (413)")
+    max_buffered_bytes: int = Field(64_000_000, ge=1, description="of all larger bodies at a time; more get 503")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="images of more pixels are refused before decoding (413)")
     max_batch: int = Field(256, ge=1, description="images in one request to /predict/batch or /v2, at most (413)")
     max_in_flight: int = Field(256, ge=1, description="requests a worker has in hand; more are refused (503)")

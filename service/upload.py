@@ -14,6 +14,7 @@ from service.problems import Problem
 
 FIELDS: Final = ("image", "file")
 RAW: Final = ("image/", "application/octet-stream")
+_BODY: Final = "neocog.body"  # under which a request's scope keeps it
 MAX_PARTS: Final = 1024  # of a form
 
 # What the handlers accept, for OpenAPI: they read the body themselves, so FastAPI cannot tell.
@@ -82,7 +83,17 @@ async def many_image_bytes(request: Request, limit: int, most: int) -> Sequence[
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """All of the body; refused as soon as it is known to be too large, before it is read where it says so itself."""
+    """All of the body; refused as soon as it is known to be too large, before it is read where it says so itself.
+
+    It is read once, and the same when it is asked for again.
+    """
+    if (kept := request.scope.get(_BODY)) is None:
+        kept = request.scope[_BODY] = await _received(request, limit)
+    read: bytes = kept
+    return read
+
+
+async def _received(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length")
     if said is not None and said.isdigit() and int(said) > limit:
         raise _too_large(int(said), limit)

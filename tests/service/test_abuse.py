@@ -55,6 +55,9 @@ BOMBS = {
     "png with 50 MB of text": claiming(8, 8, b"", chunk(b"zTXt", b"Comment\0\0" + ZEROS)),
     "png with 50 MB of profile": claiming(8, 8, b"", chunk(b"iCCP", b"icc\0\0" + ZEROS)),
     "png with 50 MB of international text": claiming(8, 8, b"", chunk(b"iTXt", b"k\0\1\0\0\0" + ZEROS)),
+    "png with 60 comments of 1 MB": claiming(
+        8, 8, b"", *[chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000), 9))] * 60
+    ),
     "bmp of 60000x60000": BMP,
     "gif of 65535x65535": GIF,
     "tiff 60000 wide": saved(WHITE, "TIFF").replace(WIDTH, WIDER),

@@ -186,3 +186,23 @@ def test_spans_are_sent_to_a_collector(serve):
         until(lambda: bytes.fromhex(trace) in b"".join(received))
         collector.shutdown()
     assert b"POST /predict" in b"".join(received) or b"/predict" in b"".join(received)
+
+
+def test_large_bodies_have_a_room_of_their_own(serve):
+    service = serve(max_buffered_bytes=150_000)
+    first = raw(service, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(1000))
+    until(lambda: service.http.post("/predict", content=bytes(100_000)).status_code == 503)
+    assert service.http.post("/predict", content=PICTURE).status_code == 200
+    first.sendall(bytes(99_000))
+    assert first.recv(100).startswith(b"HTTP/1.1 415")
+    first.close()
+    assert service.http.post("/predict", content=bytes(100_000)).status_code == 415
+
+
+def test_slow_bodies_take_nobodys_place(serve):
+    service = serve(max_in_flight=2)
+    slow = [raw(service, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc") for _ in range(10)]
+    for _ in range(5):
+        assert service.http.post("/predict", content=PICTURE).status_code == 200
+    for connection in slow:
+        connection.close()
