@@ -33,11 +33,9 @@ class Admission:
 
     def enter(self) -> None:
         self.in_flight += 1
-        metrics.IN_FLIGHT.inc()
 
     def leave(self) -> None:
         self.in_flight -= 1
-        metrics.IN_FLIGHT.dec()
 
     def reserve(self, size: int) -> bool:
         """Whether there is memory for a body of so many bytes; `release` gives it back."""

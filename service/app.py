@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.bundle import BundleError
-from service import feedback, operations, page, predict, problems, v2
+from service import feedback, metrics, operations, page, predict, problems, v2
 from service.admission import Admission
 from service.front import Front
 from service.journal import OFF, Journal
@@ -22,6 +22,8 @@ from service.reader import Reader
 from service.settings import Settings, SettingsError
 from service.state import State
 
+SAMPLED: Final = 0.1  # seconds between two looks at what the gauges show
+GARBAGE: Final = 50_000  # objects made before the collector looks
 DECODERS: Final = 2  # threads for large images; each may hold one decoded
 
 
@@ -40,9 +42,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             front.open(State(chosen, admission, models, reader, journal, pool))
             gc.collect()
             gc.freeze()  # what was made so far stays: the collector need not look at it again
+            gc.set_threshold(GARBAGE)  # a request makes no cycles; looking for some every 700 objects costs 2 %
             watch = asyncio.create_task(models.watch(chosen.reload_seconds))
+            sample = asyncio.create_task(_sample(admission, journal))
             yield {"admission": admission, "read_seconds": chosen.read_seconds}  # for service.server.Protocol
             watch.cancel()
+            sample.cancel()
         if shadow is not None:
             shadow.close()
         if journal is not None:
@@ -58,8 +63,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     for router in (predict.router, feedback.router, v2.router, operations.router, page.router):
         api.include_router(router)
     problems.install(api)
-    front = Front(api)
-    return OneLineAtStart(_wrapped(front, settings))
+    front = Front(OneLineAtStart(api))
+    return _wrapped(front, settings)
 
 
 def _wrapped(app: ASGIApp, settings: Settings | None) -> ASGIApp:
@@ -75,6 +80,14 @@ def _wrapped(app: ASGIApp, settings: Settings | None) -> ASGIApp:
 
         app = traced(app)
     return app
+
+
+async def _sample(admission: Admission, journal: Journal | None) -> None:
+    """Keeps the gauges up to date, which would cost every request otherwise. Endless."""
+    while True:
+        metrics.IN_FLIGHT.set(admission.in_flight)
+        metrics.JOURNAL_QUEUE.set(journal.depth if journal else 0)
+        await asyncio.sleep(SAMPLED)
 
 
 class OneLineAtStart:

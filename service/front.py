@@ -22,7 +22,7 @@ from service.ids import new_id
 from service.limits import Keys, Rate, Replays
 from service.predict import predict, predict_batch
 from service.problems import Problem
-from service.state import KEY, State
+from service.state import HEADERS, KEY, State
 from service.upload import body
 from service.v2 import infer
 
@@ -66,7 +66,7 @@ class Front:
         begun = time.perf_counter()
         headers = dict(scope["headers"])
         echoed = _identified(headers)
-        scope[KEY] = self._state
+        scope[KEY], scope[HEADERS] = self._state, headers
         path = scope["path"]
         if scope["method"] == "POST" and (endpoint := DIRECT.get(path)) is not None:
             route = path

@@ -3,7 +3,9 @@
 With several workers `PROMETHEUS_MULTIPROC_DIR` names a folder through which they add up (see `service.server`).
 """
 
+import collections
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -18,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
+from model.predictor import Prediction
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began: as many lines again, which nobody reads
 
 _SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -27,7 +31,7 @@ DURATION: Final = Histogram(
     "neocog_request_duration_seconds", "from the request's headers to its answer", ["route"], buckets=_SECONDS
 )
 STAGE: Final = Histogram(
-    "neocog_stage_duration_seconds", "of decoding one image, canonical and inference of one batch", ["stage"],
+    "neocog_stage_duration_seconds", "of decoding, canonical and inference of one batch", ["stage"],
     buckets=(0.00001, 0.000025, 0.00005, *_SECONDS),
 )  # fmt: skip
 BATCH: Final = Histogram("neocog_batch_size", "images inferred in one call", buckets=(1, 2, 4, 8, 16, 32, 64))
@@ -66,6 +70,17 @@ for _reason in ("busy", "slow"):
 def answered(route: str, code: int) -> tuple[Counter, Histogram]:
     """The two to which an answer adds; looking a label up takes longer than adding."""
     return REQUESTS.labels(route, str(code)), DURATION.labels(route)
+
+
+def predictions(version: str, made: Sequence[Prediction]) -> None:
+    """Counts a batch."""
+    counters = predicted(version)
+    for digit, count in collections.Counter(prediction.digit for prediction in made).items():
+        counters[digit].inc(count)
+    for prediction in made:
+        CONFIDENCE.observe(float(prediction.confidence))
+    if abstained := sum(prediction.abstained for prediction in made):
+        ABSTAINED.labels(version).inc(abstained)
 
 
 @lru_cache(maxsize=64)

@@ -36,9 +36,11 @@ class Reader:
         self._pictures: list[tuple[Image.Image, asyncio.Future[Reading]]] = []
         self._pixels: list[tuple[Pixels, asyncio.Future[Reading]]] = []
         self._asked = False
+        self._decoding = 0.0
 
-    def read(self, picture: Image.Image) -> asyncio.Future[Reading]:
-        """Of a decoded picture. The future raises `BadImage` where no digit is found."""
+    def read(self, picture: Image.Image, decoding: float) -> asyncio.Future[Reading]:
+        """Of a picture that was decoded in so many seconds. The future raises `BadImage` where no digit is found."""
+        self._decoding += decoding
         future: asyncio.Future[Reading] = self._loop.create_future()
         self._pictures.append((picture, future))
         self._ask()
@@ -85,7 +87,9 @@ class Reader:
                         futures[i].set_exception(error)
                 kept = [i for i in range(len(futures)) if i not in refused]
                 stack, futures = stack[kept], [futures[i] for i in kept]
+            metrics.stage("decode").observe(self._decoding)
             metrics.stage("canonical").observe(time.perf_counter() - begun)
+            self._decoding = 0.0
         if ready:
             stack = np.concatenate([stack, np.stack([pixels for pixels, _ in ready])])
             futures += [future for _, future in ready]
@@ -101,5 +105,6 @@ class Reader:
         for future, prediction, pixels in zip(futures, predictions, stack, strict=True):
             if not future.done():  # the client may have gone
                 future.set_result(Reading(prediction, pixels, version))
+        metrics.predictions(version, predictions)
         if models.shadow is not None:
             models.shadow.look(stack, [prediction.digit for prediction in predictions])

@@ -12,6 +12,7 @@ from service.reader import Reader
 from service.settings import Settings
 
 KEY = "neocog"  # under which a request's scope holds the state
+HEADERS = "neocog.headers"  # and its headers, as a dictionary: Starlette's are searched one by one
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,9 @@ def state(request: Request) -> State:
     """The state of the application that `request` came to."""
     serving: State = request.scope[KEY]
     return serving
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """A header by its name in lower case."""
+    value: bytes | None = request.scope[HEADERS].get(name)
+    return None if value is None else value.decode("latin-1")

@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from service.problems import Problem
+from service.state import header
 
 FIELDS: Final = ("image", "file")
 RAW: Final = ("image/", "application/octet-stream")
@@ -45,7 +46,7 @@ def request_body(field: str, *, many: bool) -> dict[str, Any]:
 
 async def image_bytes(request: Request, limit: int) -> bytes:
     """The encoded image that `request` carries. Raises `Problem` when there is none, or more than `limit` bytes."""
-    sent = request.headers.get("content-type", "application/octet-stream")
+    sent = header(request, b"content-type") or "application/octet-stream"
     if sent.startswith(RAW):
         data = await body(request, limit)
     else:
@@ -66,7 +67,7 @@ async def image_bytes(request: Request, limit: int) -> bytes:
 
 async def many_image_bytes(request: Request, limit: int, most: int) -> Sequence[bytes]:
     """The encoded images that `request` carries, `most` at most. Raises `Problem`."""
-    sent = request.headers.get("content-type", "")
+    sent = header(request, b"content-type") or ""
     kind = sent.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         found: Sequence[bytes] = _files(sent, await body(request, limit))
@@ -94,7 +95,7 @@ async def body(request: Request, limit: int) -> bytes:
 
 
 async def _received(request: Request, limit: int) -> bytes:
-    said = request.headers.get("content-length")
+    said = header(request, b"content-length")
     if said is not None and said.isdigit() and int(said) > limit:
         raise _too_large(int(said), limit)
     parts: list[bytes] = []

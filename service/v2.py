@@ -21,13 +21,13 @@ from service import problems
 from service.ids import new_id
 from service.predict import JSON, journalled
 from service.problems import Problem
-from service.state import state
+from service.state import header, state
 from service.upload import body
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol v2"])
 
 NAME: Final = "digits"
-HEAD: Final = "inference-header-content-length"
+HEAD: Final = b"inference-header-content-length"
 PLATFORM: Final = "onnxruntime_onnx"
 _TYPES: Final[dict[str, np.dtype[Any]]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 
@@ -161,7 +161,7 @@ async def infer(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     serving = state(request)
     sent = await body(request, serving.settings.max_body_bytes)
-    head, tail = _split(sent, request.headers.get(HEAD))
+    head, tail = _split(sent, header(request, HEAD))
     try:
         asked = InferenceRequest.model_validate_json(head)
     except ValidationError as error:
@@ -193,7 +193,7 @@ def _split(sent: bytes, length: str | None) -> tuple[bytes, bytes]:
     if length is None:
         return sent, b""
     if not length.isdigit() or int(length) > len(sent):
-        raise Problem(400, "bad-parameter", f"{HEAD}: {length[:20]!r}, the body has {len(sent):,} bytes")
+        raise Problem(400, "bad-parameter", f"{HEAD.decode()}: {length[:20]!r}, the body has {len(sent):,} bytes")
     return sent[: int(length)], sent[int(length) :]
 
 

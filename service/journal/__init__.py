@@ -14,6 +14,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from importlib import import_module
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
@@ -27,8 +28,8 @@ from service.settings import SettingsError
 log = logging.getLogger("neocog.journal")
 
 OFF: Final = "off"
-AT_ONCE: Final = 1000  # rows of one INSERT
-GATHER: Final = 0.05  # seconds the writer lets rows come together
+AT_ONCE: Final = 500  # rows of one INSERT
+GATHER: Final = 0.25  # seconds the writer lets rows come together
 RETRY: Final = (0.1, 2.0)  # seconds after a failure: at first, at most
 PATIENCE: Final = 5  # seconds for a connection, or for another writer of the same SQLite file
 
@@ -56,7 +57,7 @@ class Journal:
 
     def __init__(self, url: str, capacity: int) -> None:
         self._engine = engine(url)
-        self._insert, self._by_position = _insertion(self._engine)
+        self._insertion = _insertion(self._engine)
         self._capacity = capacity
         self._rows: deque[Row] = deque()
         self._gone = threading.Event()  # set: no more rows will come
@@ -66,11 +67,15 @@ class Journal:
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
 
+    @property
+    def depth(self) -> int:
+        """Rows that wait."""
+        return len(self._rows)
+
     def put(self, row: Row) -> None:
         """Queues a prediction, or drops and counts it when the queue is full. Returns at once."""
         if len(self._rows) >= self._capacity:
             metrics.JOURNAL_DROPPED.inc()
-            metrics.JOURNAL_QUEUE.set(self._capacity)
             return
         self._rows.append(row)
         if not self._arrived.is_set():
@@ -98,6 +103,8 @@ class Journal:
         self._engine.dispose()
 
     def _write(self) -> None:
+        with suppress(SQLAlchemyError):  # before the first row comes; what is wrong will be said then
+            self._migrate()
         wait = RETRY[0]
         while not (self._gone.is_set() and not self._rows):
             self._arrived.wait()
@@ -108,11 +115,10 @@ class Journal:
                 try:
                     self._migrate()
                     with self._engine.begin() as connection:
-                        connection.exec_driver_sql(self._insert, self._values(count))
+                        connection.exec_driver_sql(*self._statement(count))
                 except SQLAlchemyError as error:
                     if wait == RETRY[0]:
                         log.warning("the journal cannot be written, predictions are queued: %s", _short(error))
-                    metrics.JOURNAL_QUEUE.set(len(self._rows))
                     time.sleep(wait)
                     wait = min(2 * wait, RETRY[1])
                     continue
@@ -122,13 +128,18 @@ class Journal:
                 for _ in range(count):
                     self._rows.popleft()
                 metrics.JOURNAL_WRITTEN.inc(count)
-                metrics.JOURNAL_QUEUE.set(len(self._rows))
 
-    def _values(self, count: int) -> list[Any]:
-        """The oldest rows, as the statement wants them. By index: iterating fails when the loop appends meanwhile."""
+    def _statement(self, count: int) -> tuple[str, tuple[object, ...]]:
+        """One INSERT of the oldest rows, and its values.
+
+        By index, since iterating fails when the loop appends meanwhile. One statement, since SQLite's driver gives
+        Python's lock away at every one, and gets it back from a busy event loop 5 ms later.
+        """
         rows = [self._rows[i] for i in range(count)]
-        values = [(*row[:7], tables.pack(row.image), row.tag) for row in rows]
-        return values if self._by_position else [dict(zip(Row._fields, of, strict=True)) for of in values]
+        images = tables.pack([row.image for row in rows])
+        values = chain.from_iterable((*row[:7], image, row.tag) for row, image in zip(rows, images, strict=True))
+        head, one, tail = self._insertion
+        return head + ",".join([one] * count) + tail, tuple(values)
 
     def _migrate(self) -> None:
         if self._migrated:
@@ -153,8 +164,9 @@ def engine(url: str) -> Engine:
             "connect_timeout": PATIENCE, "tcp_user_timeout": PATIENCE * 1000, "options": "-c statement_timeout=30s"
         }  # fmt: skip
         made = create_engine(
-            parsed, connect_args=arguments, pool_pre_ping=backend == "postgresql", hide_parameters=True
-        )
+            parsed, connect_args=arguments, pool_pre_ping=backend == "postgresql", hide_parameters=True,
+            paramstyle="qmark" if backend == "sqlite" else "format",  # by position, for `_insertion`
+        )  # fmt: skip
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError):
         allowed = "sqlite:///FILE, postgresql://USER@HOST/DATABASE (pip install 'neocog[postgres]'), or off"
         raise SettingsError(f"NEOCOG_JOURNAL is {_without_password(url)!r}, allowed is: {allowed}") from None
@@ -169,15 +181,17 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _insertion(of: Engine) -> tuple[str, bool]:
-    """The INSERT in the database's own words, and whether it takes values by position.
+def _insertion(of: Engine) -> tuple[str, str, str]:
+    """An INSERT in the database's own words: what comes before a row's values, those, and what comes after.
 
     Compiled once: SQLAlchemy's own path takes as long for a row as SQLite. Rows already there are left, since a commit
     whose answer was lost is tried again.
     """
     dialect = import_module(f"sqlalchemy.dialects.{of.dialect.name}")  # the one in use; each takes 2 MB
-    compiled = dialect.insert(tables.predictions).on_conflict_do_nothing().compile(dialect=of.dialect)
-    return str(compiled), compiled.positional
+    compiled = str(dialect.insert(tables.predictions).on_conflict_do_nothing().compile(dialect=of.dialect))
+    head, values, tail = compiled.partition(" VALUES ")
+    one, on, conflict = tail.partition(" ON CONFLICT")
+    return head + values, one, on + conflict
 
 
 def _upgrade(url: URL) -> None:

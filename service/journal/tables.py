@@ -1,9 +1,10 @@
 """The journal's two tables. `migrations/` makes them and changes them; a test holds one against the other."""
 
+from collections.abc import Sequence
 from typing import Final
 
-import lz4.block
 import numpy as np
+import zstandard
 from sqlalchemy import (
     Boolean,
     Column,
@@ -53,12 +54,18 @@ feedback: Final = Table(
 )
 
 
-def pack(pixels: bytes) -> bytes:
-    """784 grey levels in about 250 bytes. zlib makes 220 of them, in eight times the time: 17 us instead of 2."""
-    packed: bytes = lz4.block.compress(pixels, store_size=False)
-    return packed
+_COMPRESSOR: Final = zstandard.ZstdCompressor(level=-5, write_checksum=False)
+
+
+def pack(pixels: Sequence[bytes]) -> list[bytes]:
+    """Each image's 784 grey levels in about 260 bytes, in 4 us; level 1 takes 10 for 210, zlib 17 for 220.
+
+    All at once, for the sake of Python's lock: it is let go, and has to be got back from a busy event loop, once.
+    """
+    found = _COMPRESSOR.multi_compress_to_buffer(list(pixels), threads=0)
+    return [found[i].tobytes() for i in range(len(found))]
 
 
 def unpack(packed: bytes) -> Pixels:
     """28 x 28 uint8, as it was."""
-    return np.frombuffer(lz4.block.decompress(packed, SIDE * SIDE), np.uint8).reshape(SIDE, SIDE)
+    return np.frombuffer(zstandard.decompress(packed), np.uint8).reshape(SIDE, SIDE)
