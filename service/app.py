@@ -35,10 +35,10 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         chosen = settings or Settings.from_environment()
         shadow = Shadow(chosen.shadow_bundle, chosen.shadow_share) if chosen.shadow_bundle else None
         models = Models(chosen.bundle, shadow)
-        journal = None if chosen.journal == OFF else Journal(chosen.journal, chosen.journal_queue)
         with ThreadPoolExecutor(DECODERS, "decode") as pool:
             reader = Reader(models, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight, chosen.max_buffered_bytes)
+            journal = None if chosen.journal == OFF else Journal(chosen.journal, chosen.journal_queue)
             front.open(State(chosen, admission, models, reader, journal, pool))
             gc.collect()
             gc.freeze()  # what was made so far stays: the collector need not look at it again

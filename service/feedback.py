@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import problems
-from service.journal import JournalUnavailable
-from service.journal.tables import ID
+from service.journal import ID, JournalUnavailable
 from service.problems import Problem
 from service.state import state
 from service.upload import body

@@ -27,8 +27,7 @@ from model.canonical import Pixels, canonical
 from model.images import decode, identify, load, plain_png
 from service import problems
 from service.ids import new_id
-from service.journal import Row
-from service.journal.tables import TAG
+from service.journal import TAG, Row
 from service.problems import Problem, ProblemDetails
 from service.reader import BATCH, Reading
 from service.state import State, header, state

@@ -20,10 +20,9 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from model.canonical import SIDE, Pixels
+from service.journal import ID
 
 HEAD: Final = "0001"  # the newest of migrations/versions, so that a start needn't import Alembic to know it
-ID: Final = 32  # hexadecimal digits of a prediction's id
-TAG: Final = 200  # characters a client may send to find its predictions again
 
 metadata: Final = MetaData()
 

@@ -20,7 +20,8 @@ from alembic.script import ScriptDirectory
 
 from model.canonical import canonical
 from service.ids import new_id
-from service.journal import Journal, Row, engine, tables
+from service.journal import Journal, Row, checked, tables
+from service.journal.database import engine
 from service.journal.migrations import configuration, upgrade
 from service.settings import SettingsError
 from tests.bundles import DIGITS, png
@@ -185,7 +186,7 @@ def test_by_hand(url):
 @pytest.mark.parametrize("wrong", ["journal.db", "mysql://x:secret@y/z", "sqlite+none:///x"])
 def test_a_url_that_means_no_database_is_one_line(wrong):
     with pytest.raises(SettingsError, match=r"NEOCOG_JOURNAL is '.*', allowed is: sqlite:///FILE") as said:
-        engine(wrong)
+        checked(wrong)
     assert "secret" not in str(said.value)
 
 
