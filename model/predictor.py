@@ -47,7 +47,12 @@ class Predictor:
                 f" this code makes version {VERSION}"
             )
         predictor = cls(_session(folder / bundle.MODEL), manifest)
-        predictor._prove(Golden.load(folder / bundle.GOLDEN), folder)
+        try:
+            predictor._prove(Golden.load(folder / bundle.GOLDEN), folder)
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BundleError(f"{folder}: the golden questions cannot be asked: {error}") from error
         return predictor
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ class Admission:
         self._problem = Problem(503, "busy", said, retry_after=RETRY_AFTER)
         self._rejected = metrics.REJECTED.labels("busy")
         self._answered, self._duration = metrics.answered("other", 503)
-        self._raw = raw(problems.answer(self._problem))
+        self._raw: bytes | None = None
 
     @property
     def full(self) -> bool:
@@ -47,16 +47,18 @@ class Admission:
     def release(self, size: int) -> None:
         self._bytes -= size
 
-    def refusal(self) -> Response:
+    def refusal(self, path: str) -> Response:
         """503, and when to come again."""
-        self._rejected.inc()
-        return problems.answer(self._problem)
+        return problems.answer(self._problem, path)
 
     def refused_unread(self) -> bytes:
         """The same as an HTTP message, for a request that no route will see; it counts as route `other`."""
-        self._rejected.inc()
         self._answered.inc()
         self._duration.observe(0)
+        if self._raw is None:
+            self._raw = raw(problems.answer(self._problem))
+        else:
+            self._rejected.inc()
         return self._raw
 
 

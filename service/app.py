@@ -51,7 +51,11 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         if shadow is not None:
             shadow.close()
         if journal is not None:
-            await asyncio.to_thread(journal.close, chosen.grace_seconds / 2)
+            journal.close(chosen.grace_seconds / 2)  # nothing else is left that the loop could do
+        if chosen.tracing:
+            from service.tracing import flush  # noqa: PLC0415
+
+            flush()
 
     api = FastAPI(
         title="Neocog",

@@ -1,6 +1,5 @@
 """POST /feedback: what a person says that a prediction should have been."""
 
-import asyncio
 from typing import Annotated, Any, Final
 
 import orjson
@@ -49,8 +48,7 @@ async def feedback(request: Request) -> Response:
     if serving.journal is None:
         raise Problem(503, "no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
     try:
-        keep = serving.journal.feedback
-        await asyncio.get_running_loop().run_in_executor(None, keep, said.prediction_id, said.label)
+        await serving.journal.feedback(said.prediction_id, said.label)
     except JournalUnavailable as error:
         raise Problem(503, "journal-unavailable", f"the label was not kept: {error}", retry_after=5) from None
     return Response(orjson.dumps(said.model_dump()), 201, media_type="application/json")

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.images import BadImage
 from service import logs, metrics, problems
 from service.feedback import feedback
 from service.ids import new_id
@@ -67,23 +66,30 @@ class Front:
         headers = dict(scope["headers"])
         echoed = _identified(headers)
         scope[KEY], scope[HEADERS] = self._state, headers
-        path = scope["path"]
-        if scope["method"] == "POST" and (endpoint := DIRECT.get(path)) is not None:
-            route = path
-            response = await self._directly(endpoint, Request(scope, receive, send), headers)
+        path, route, code = scope["path"], "other", 500
+        try:
+            if scope["method"] == "POST" and (endpoint := DIRECT.get(path)) is not None:
+                route = path
+                response = await self._directly(endpoint, Request(scope, receive, send), headers)
+                code = response.status_code
+            elif path.isprintable():
+                code = await self._through_fastapi(scope, receive, send, echoed)
+                route = getattr(scope.get("route"), "path", "other")
+                return
+            else:  # a route's pattern matches with a line's end behind it, too, and would pass by what stands here
+                code = 404
+                response = problems.answer(Problem(code, "no-such-path", "a path of printable characters is needed"))
             response.raw_headers += echoed
-            code = response.status_code
             await response(scope, receive, send)
-        else:
-            code = await self._through_fastapi(scope, receive, send, echoed)
-            route = getattr(scope.get("route"), "path", "other")
-        took = time.perf_counter() - begun
-        count, duration = metrics.answered(route, code)
-        count.inc()
-        duration.observe(took)
-        if self._access_log or code == 500:
-            more = {"method": scope["method"], "path": path, "code": code, "milliseconds": round(took * 1e3, 3)}
-            access.info("%s %s %d", scope["method"], path, code, extra={"more": more})
+        finally:
+            took = time.perf_counter() - begun
+            count, duration = metrics.answered(route, code)
+            count.inc()
+            duration.observe(took)
+            if self._access_log or code == 500:
+                more = {"method": scope["method"], "path": path, "code": code, "milliseconds": round(took * 1e3, 3)}
+                shown = path if path.isprintable() else ascii(path)
+                access.info("%s %s %d", scope["method"], shown, code, extra={"more": more})
 
     async def _directly(self, endpoint: Endpoint, request: Request, headers: dict[bytes, bytes]) -> Response:
         """The endpoint's answer, or the problem it ran into.
@@ -91,12 +97,12 @@ class Front:
         Nothing is in hand before its body has arrived: slow clients take nobody's place, and large bodies have a room
         of their own.
         """
-        admission, limit = self._admission, self._max_body
+        admission, limit, path = self._admission, self._max_body, request.scope["path"]
         length = headers.get(b"content-length", b"")
-        size = min(int(length), limit) if length.isdigit() else limit
+        size = min(int(length), limit) if length.isdigit() and len(length) < 13 else limit
         large = size > SMALL_BODY
         if admission.full or (large and not admission.reserve(size)):
-            return admission.refusal()
+            return admission.refusal(path)
         try:
             client = request.scope["client"]
             caller = self._keys.caller(headers, client[0] if client else "")
@@ -104,7 +110,7 @@ class Front:
                 await self._rate.count(caller)
             sent = await body(request, limit)
             if admission.full:
-                return admission.refusal()
+                return admission.refusal(path)
             admission.enter()
             try:
                 if b"idempotency-key" in headers:
@@ -113,26 +119,23 @@ class Front:
                 return await endpoint(request)
             finally:
                 admission.leave()
-        except (Problem, BadImage) as error:
-            problem = problems.of(error)
-            metrics.REJECTED.labels(problem.reason).inc()
-            return problems.answer(problem)
         except Exception as error:  # noqa: BLE001 - a bug is a 500, not the end of the connection
-            return problems.answer(problems.of(error))
+            return problems.answer(problems.of(error), path)
         finally:
             if large:
                 admission.release(size)
 
     async def _once(self, endpoint: Endpoint, request: Request, sent: bytes, caller: str, key: str) -> Response:
         """The endpoint's answer, or the one it gave to the same key before."""
-        path = request.url.path + "?" + request.url.query
-        name, kept = await self._replays.claim(caller, path, key, sent)
+        scope = request.scope
+        asked = scope["path"] + "?" + scope["query_string"].decode("latin-1")
+        name, kept = await self._replays.claim(caller, asked, key, sent)
         if kept is not None:
             return kept
         try:
             response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - it is kept, too
-            response = problems.answer(problems.of(error))
+            response = problems.answer(problems.of(error), scope["path"])
         await self._replays.keep(name, sent, response)
         return response
 

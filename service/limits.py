@@ -23,7 +23,8 @@ log = logging.getLogger("neocog.limits")
 
 KEPT: Final = 24 * 3600  # seconds an answer can be had again
 BUSY: Final = 60  # seconds after which a request that never ended no longer blocks its key
-REMEMBERED: Final = 10_000  # answers in memory
+REMEMBERED: Final = 32_000_000  # bytes of answers in memory
+LARGEST: Final = 64_000  # bytes of an answer that is kept
 KEY_LENGTH: Final = 255  # characters of an Idempotency-Key
 PATIENCE: Final = 0.5  # seconds for Redis
 AWAY: Final = 5.0  # seconds Redis is left alone after it failed
@@ -111,6 +112,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
 
     async def get(self, key: str) -> bytes | None:
         until, value = self._kept.get(key, (0.0, None))
@@ -119,14 +121,16 @@ class Memory:
     async def put(self, key: str, value: bytes, seconds: int, *, new: bool) -> bool:
         if new and await self.get(key) is not None:
             return False
+        await self.drop(key)
         self._kept[key] = (time.monotonic() + seconds, value)
-        self._kept.move_to_end(key)
-        while len(self._kept) > REMEMBERED:
-            self._kept.popitem(last=False)
+        self._bytes += len(key) + len(value)
+        while self._bytes > REMEMBERED:
+            await self.drop(next(iter(self._kept)))
         return True
 
     async def drop(self, key: str) -> None:
-        self._kept.pop(key, None)
+        if (kept := self._kept.pop(key, None)) is not None:
+            self._bytes -= len(key) + len(kept[1])
 
 
 class Redis:
@@ -186,10 +190,11 @@ class Replays:
             raise Problem(400, "bad-parameter", f"Idempotency-Key: {len(key)} characters, allowed: 1 to {KEY_LENGTH}")
         name = "neocog:replay:" + hashlib.sha256("\0".join([caller, path, key]).encode()).hexdigest()
         print_ = hashlib.sha256(body).hexdigest()
-        if await self._store.put(name, orjson.dumps({"body": print_}), BUSY, new=True):
+        claim = orjson.dumps({"body": print_})
+        if await self._store.put(name, claim, BUSY, new=True):
             return name, None
-        kept = orjson.loads(await self._store.get(name) or b"{}")
-        if kept.get("body") != print_:
+        kept = orjson.loads(await self._store.get(name) or claim)  # gone meanwhile: as if it were being answered
+        if kept["body"] != print_:
             raise Problem(422, "idempotency-key-reused", "this Idempotency-Key came with another body before")
         if "status" not in kept:
             raise Problem(409, "in-progress", "the request with this Idempotency-Key is being answered", retry_after=1)
@@ -197,8 +202,8 @@ class Replays:
         return name, Response(base64.b64decode(kept["answer"]), kept["status"], headers, kept["type"])
 
     async def keep(self, name: str, body: bytes, response: Response) -> None:
-        """For the next one who asks; an answer that says to try again is none to keep."""
-        if response.status_code >= 500 or response.status_code in (408, 429):
+        """For the next one who asks; neither an answer that says to try again, nor one that would fill the memory."""
+        if response.status_code >= 500 or response.status_code in (408, 429) or len(response.body) > LARGEST:
             await self._store.drop(name)
             return
         kept = {

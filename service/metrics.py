@@ -62,7 +62,7 @@ for _result in ("served", "refused"):
     RELOADS.labels(_result)
 for _result in ("agrees", "disagrees", "passed over"):
     SHADOW.labels(_result)
-for _reason in ("busy", "slow"):
+for _reason in ("busy", "too-slow"):
     REJECTED.labels(_reason)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from model.bundle import BundleError
 from model.canonical import SIDE, Pixels
 from model.predictor import Predictor
 from service import metrics
@@ -44,7 +43,7 @@ class Models:
             self._seen = _signature(self.folder)
             try:
                 new = load(self.folder)
-            except BundleError as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the old one goes on
                 metrics.RELOADS.labels("refused").inc()
                 log.error("the new bundle is refused, %s is served on: %s", self.current.manifest.version, error)
                 return False
@@ -57,10 +56,9 @@ class Models:
 
     async def watch(self, every: float) -> None:
         """Reloads at SIGHUP and, unless `every` seconds are 0, whenever a file of the bundle has changed. Endless."""
-        loop = asyncio.get_running_loop()
         asked = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            loop.add_signal_handler(signal.SIGHUP, asked.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
         while True:
             try:
                 await asyncio.wait_for(asked.wait(), every or None)
@@ -68,7 +66,7 @@ class Models:
                 if _signature(self.folder) in (self._seen, []):  # [] while one folder takes another's place
                     continue
             asked.clear()
-            await loop.run_in_executor(None, self.reload)
+            await asyncio.to_thread(self.reload)
 
 
 class Shadow:

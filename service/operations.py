@@ -1,6 +1,7 @@
 """GET /livez, /readyz, /version, /metrics: is it alive, may it be asked, who is it, and how is it doing."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,6 +12,7 @@ from service import metrics
 from service.state import state
 
 router = APIRouter(tags=["operations"])
+_THREAD = ThreadPoolExecutor(1, "metrics")  # its own: whatever else hangs, this answers
 
 
 class Version(BaseModel):
@@ -54,5 +56,5 @@ async def version(request: Request) -> Version:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def prometheus() -> Response:
     """Prometheus's text format, of all workers together."""
-    text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
+    text = await asyncio.get_running_loop().run_in_executor(_THREAD, metrics.exposition)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

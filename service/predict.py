@@ -11,6 +11,7 @@ The hot path, from the first byte to the last, and what it leaves out (`service.
 
 import asyncio
 import base64
+import contextlib
 import io
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.canonical import Pixels, canonical
-from model.images import decode, identify, load, plain_png
+from model.images import BadImage, decode, identify, load, plain_png
 from service import problems
 from service.ids import new_id
 from service.journal import TAG, Row
@@ -112,6 +113,7 @@ async def predict_batch(request: Request) -> Response:
     serving = state(request)
     explain, tag = _options(request)
     images = await many_image_bytes(request, serving.settings.max_body_bytes, serving.settings.max_batch)
+    _within_budget(images, serving.settings.max_pixels)
     entries = []
     for reading in await _read_many(serving, images):
         if isinstance(reading, tuple):
@@ -121,6 +123,17 @@ async def predict_batch(request: Request) -> Response:
         else:
             raise reading
     return Answer(orjson.dumps({"predictions": entries}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _within_budget(images: Sequence[bytes], max_pixels: int) -> None:
+    """All pictures of a request together may have as many pixels as one: a small file may hold very many."""
+    pixels = 0
+    for data in images:
+        with contextlib.suppress(BadImage):  # will be said of it alone
+            picture = identify(data, max_pixels=max_pixels)
+            pixels += picture.width * picture.height
+    if pixels > max_pixels:
+        raise Problem(413, "too-many-pixels", f"{pixels:,} pixels in all; at most {max_pixels:,} are decoded")
 
 
 def _options(request: Request) -> tuple[bool, str | None]:

@@ -4,6 +4,7 @@ import http
 import logging
 from typing import Final
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from model.images import BadImage, BrokenImage, NoInk, NotAnImage, TooManyPixels
+from service import metrics
 
 MEDIA_TYPE: Final = "application/problem+json"
 STATUS: Final[dict[str, int]] = {
@@ -64,10 +66,14 @@ def details(problem: Problem) -> ProblemDetails:
     return ProblemDetails(title=title, status=problem.status, reason=problem.reason, detail=problem.detail)
 
 
-def answer(problem: Problem) -> Response:
-    """The error response for `problem`."""
+def answer(problem: Problem, path: str = "") -> Response:
+    """The error response for `problem`; under /v2 with what that protocol's clients look for beside what ours do."""
+    metrics.REJECTED.labels(problem.reason).inc()
+    said = details(problem).model_dump()
+    if path.startswith("/v2/"):
+        said["error"] = problem.detail
     headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    return Response(details(problem).model_dump_json(), problem.status, headers, MEDIA_TYPE)
+    return Response(orjson.dumps(said), problem.status, headers, MEDIA_TYPE)
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:

@@ -1,6 +1,7 @@
 """uvicorn, told what it leaves open: a deadline for slow clients, reloading in workers, and how to end."""
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -12,20 +13,24 @@ import uvicorn
 from prometheus_client import multiprocess
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors.multiprocess import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from service import logs, metrics, problems
+from service import logs, problems
 from service.admission import Admission, raw
 from service.front import DIRECT
 from service.problems import Problem
 from service.settings import Settings
 
+log = logging.getLogger("neocog.server")
+
 KEEP_ALIVE: Final = 75  # seconds; longer than the proxies in front, which otherwise send into a closing connection
 BACKLOG: Final = 1024
+MAX_HEAD: Final = 65_536  # bytes of a request's first line and headers
+RESTART_PAUSE: Final = 2  # seconds before a worker is started again that could not start
 
 
 _POST: Final = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in DIRECT)
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+) *\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,12}) *\r\n", re.IGNORECASE)
 _SPECIAL: Final = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE)
 
 
@@ -47,6 +52,8 @@ class Protocol(HttpToolsProtocol):
         admission: Admission = self.app_state["admission"]
         if admission.full and self._between and _is_whole(data) and (not self.cycle or self.cycle.response_complete):
             self._reading_since = None
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE, self.timeout_keep_alive_handler)
             self.transport.write(admission.refused_unread())
         else:
             super().data_received(data)
@@ -60,7 +67,22 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._between = False
+        self._head = 0
         self._reading_since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self._bounded(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._bounded(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _bounded(self, more: int) -> None:
+        """Neither uvicorn nor its parser counts what comes before a body."""
+        self._head += more
+        if self._head > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(Problem(431, "headers-too-large", f"more than {MAX_HEAD:,} bytes of headers"))
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -74,16 +96,18 @@ class Protocol(HttpToolsProtocol):
         left = self._deadline
         if self._reading_since is not None:
             left -= self.loop.time() - self._reading_since
-            if left <= 0:
-                self._cut_off()
+            if left <= 0 and (self.pipeline or (self.cycle and self.cycle.response_started)):
+                left = self._deadline  # an earlier request is being answered; this one waits for that
+            elif left <= 0:
+                late = f"the request had not arrived after {self._deadline:g} seconds"
+                self._refuse(Problem(408, "too-slow", late))
                 return
         self.loop.call_later(left, self._look)
 
-    def _cut_off(self) -> None:
-        metrics.REJECTED.labels("slow").inc()
-        if self.cycle is None or not self.cycle.response_started:
-            late = Problem(408, "too-slow", f"the request had not arrived after {self._deadline:g} seconds")
-            self.transport.write(raw(problems.answer(late), (b"connection", b"close")))
+    def _refuse(self, problem: Problem) -> None:
+        """Ends the connection, with a word unless an answer has begun."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(raw(problems.answer(problem), (b"connection", b"close")))
         self.transport.close()
 
 
@@ -99,18 +123,42 @@ def _is_whole(data: bytes) -> bool:
 class Workers(Multiprocess):
     """uvicorn's supervisor, which starts a worker again that dies. A reload is for the workers, not their end."""
 
+    _served = False  # whether any worker has ever been ready
+
     def handle_hup(self) -> None:
-        """Each worker loads the new bundle beside the old one; uvicorn would restart them all."""
+        """Each worker loads the new bundle beside the old one; uvicorn would restart them all.
+
+        One that is still starting loads the new bundle anyway, and SIGHUP would end it.
+        """
         for process in self.processes:
-            if process.pid is not None:
+            if process.pid is not None and process.is_ready():
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
-        """Also forgets what a dead worker had in flight."""
-        before = {process.pid for process in self.processes}
-        super().keep_subprocess_alive()
-        for pid in before - {process.pid for process in self.processes}:
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        """Starts a worker again that died.
+
+        uvicorn ends everything when a worker cannot start. Here the others go on, unless none has ever been ready: the
+        bundle in the folder may be bad just now, which is no reason to stop serving the one that is loaded.
+        """
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                self._served = self._served or process.is_ready()
+                continue
+            process.kill()  # it may hang
+            process.join()
+            multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            if process.exitcode == STARTUP_FAILURE:
+                if not self._served:
+                    self.should_exit.set()
+                    return
+                log.error("worker %s could not start; another try in %s seconds", process.pid, RESTART_PAUSE)
+                self.should_exit.wait(RESTART_PAUSE)
+            else:
+                log.error("worker %s died, and is started again", process.pid)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
 
 
 def configuration(settings: Settings) -> uvicorn.Config:

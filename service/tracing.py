@@ -23,3 +23,10 @@ def traced(app: ASGIApp) -> ASGIApp:
         app, excluded_urls="livez,readyz,metrics,v2/health", exclude_spans=["receive", "send"]
     )
     return middleware
+
+
+def flush() -> None:
+    """Sends the spans that wait; a worker that is ended by a signal runs nothing of the kind by itself."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()

@@ -6,7 +6,8 @@ then the tensors' own bytes. Source: https://kserve.github.io/website/docs/conce
 """
 
 import asyncio
-from typing import Any, Final
+import re
+from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from model.canonical import SIDE, Pixels
 from service import problems
 from service.ids import new_id
+from service.journal import TAG
 from service.predict import JSON, journalled
 from service.problems import Problem
 from service.state import header, state
@@ -70,7 +72,7 @@ class InferenceRequest(BaseModel):
         }
     )
 
-    id: str | None = None
+    id: Annotated[str, Field(max_length=TAG, pattern=r"^[^\x00]*$")] | None = None  # kept as the prediction's tag
     parameters: dict[str, Any] = {}
     inputs: list[InputTensor] = Field(min_length=1, max_length=1)
     outputs: list[RequestedOutput] | None = None
@@ -151,14 +153,6 @@ _BODY: Final[dict[str, Any]] = {
 )
 async def infer(request: Request) -> Response:
     """Probabilities of canonical images, as tensors."""
-    try:
-        return await _infer(request)
-    except Problem as problem:  # with what this protocol's clients look for beside what ours do
-        said = {"error": problem.detail, **problems.details(problem).model_dump()}
-        return Response(orjson.dumps(said), problem.status, media_type=problems.MEDIA_TYPE)
-
-
-async def _infer(request: Request) -> Response:
     serving = state(request)
     sent = await body(request, serving.settings.max_body_bytes)
     head, tail = _split(sent, header(request, HEAD))
@@ -192,7 +186,7 @@ def _split(sent: bytes, length: str | None) -> tuple[bytes, bytes]:
     """Head and tensors."""
     if length is None:
         return sent, b""
-    if not length.isdigit() or int(length) > len(sent):
+    if not re.fullmatch("[0-9]{1,12}", length) or int(length) > len(sent):
         raise Problem(400, "bad-parameter", f"{HEAD.decode()}: {length[:20]!r}, the body has {len(sent):,} bytes")
     return sent[: int(length)], sent[int(length) :]
 
@@ -213,7 +207,7 @@ def _pixels(tensor: InputTensor, tail: bytes, most: int) -> Pixels:
             values: NDArray[np.number] = np.frombuffer(tail[: int(size)], kind)
         else:
             values = np.asarray(tensor.data, np.float64).ravel()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise Problem(400, "bad-tensor", f"the data of 'image' cannot be read: {error}") from None
     if values.size != count * SIDE * SIDE:
         raise Problem(400, "bad-tensor", f"{values.size:,} values, the shape says {count * SIDE * SIDE:,}")

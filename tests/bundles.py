@@ -43,12 +43,14 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def make_bundle(folder: Path, model: bytes | None = None, **changes: object) -> bundle.Manifest:
+def make_bundle(
+    folder: Path, model: bytes | None = None, *, unproved: bool = False, **changes: object
+) -> bundle.Manifest:
     """Writes a bundle whose golden answers are its own, with `changes` to its identity."""
     import onnxruntime as ort
 
     model = model or linear_model()
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(linear_model() if unproved else model, providers=["CPUExecutionProvider"])
     prob = session.run(["prob"], {"image": DIGITS[:, None].astype(np.float32) / np.float32(255)})[0]
     identity: dict[str, object] = {
         "name": "neocog",

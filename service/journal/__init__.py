@@ -5,12 +5,14 @@ When the database is away the queue holds and drains afterwards; what finds it f
 worth more than a prediction, and rarer: it is written before it is acknowledged.
 """
 
+import asyncio
 import importlib.util
 import logging
 import re
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,6 +27,7 @@ log = logging.getLogger("neocog.journal")
 OFF: Final = "off"
 AT_ONCE: Final = 500  # rows of one INSERT
 GATHER: Final = 0.25  # seconds the writer lets rows come together
+FEEDBACK_WAITING: Final = 64  # labels that wait for the database; more are refused
 RETRY: Final = (0.1, 2.0)  # seconds after a failure: at first, at most
 ID: Final = 32  # hexadecimal digits of a prediction's id
 TAG: Final = 200  # characters a client may send to find its predictions again
@@ -33,6 +36,10 @@ _URL: Final = re.compile(r"(sqlite):///.+|(postgres(?:ql)?(?:\+psycopg)?)://\S+"
 
 class JournalUnavailable(Exception):
     """The database cannot be written to now."""
+
+
+class Unwritable(JournalUnavailable):
+    """The database is there, and refuses what is to be written."""
 
 
 class Row(NamedTuple):
@@ -70,6 +77,10 @@ class Journal:
         self._rows: deque[Row] = deque()
         self._gone = threading.Event()  # set: no more rows will come
         self._arrived = threading.Event()
+        self._abandoned = False  # nobody waits for the writer any more
+        self._at_once = AT_ONCE
+        self._threads = ThreadPoolExecutor(2, "feedback")
+        self._waiting = 0
         self._database: Database | None = None
         self._lock = threading.Lock()  # of `_open`, which the writer and the first feedback may both want
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -89,16 +100,38 @@ class Journal:
         if not self._arrived.is_set():
             self._arrived.set()
 
-    def feedback(self, prediction_id: str, label: int) -> None:
-        """Writes a label and returns once it is kept. Blocks; raises `JournalUnavailable`."""
-        self._open().feedback(prediction_id, label)
+    async def feedback(self, prediction_id: str, label: int) -> None:
+        """Returns once the label is kept. Raises `JournalUnavailable`; at once, where many wait already.
+
+        In threads of its own, so that a database that hangs holds up nothing else.
+        """
+        if self._waiting >= FEEDBACK_WAITING:
+            raise JournalUnavailable(f"{self._waiting} labels wait for the database already")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._keep, prediction_id, label)
+        finally:
+            self._waiting -= 1
         metrics.FEEDBACK.labels(str(label)).inc()
+
+    def _keep(self, prediction_id: str, label: int) -> None:
+        try:
+            self._open().feedback(prediction_id, label)
+        except JournalUnavailable:
+            raise
+        except Exception as error:
+            log.exception("a label could not be kept")
+            raise JournalUnavailable(str(error)) from error
 
     def close(self, within: float) -> None:
         """Writes what is queued, for at most so many seconds; the rest is counted as dropped."""
         self._gone.set()
         self._arrived.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._writer.join(within)
+        self._abandoned = True
+        self._writer.join(0.5)  # what it is writing now may still succeed
         if self._rows:
             metrics.JOURNAL_DROPPED.inc(len(self._rows))
             log.error("%d predictions are lost: the journal could not be written before the end", len(self._rows))
@@ -114,18 +147,21 @@ class Journal:
             return self._database
 
     def _write(self) -> None:
-        with suppress(JournalUnavailable):  # before the first row comes; what is wrong will be said then
+        with suppress(Exception):  # before the first row comes; what is wrong will be said then
             self._open().migrate()
         wait = RETRY[0]
-        while not (self._gone.is_set() and not self._rows):
+        while not self._abandoned and not (self._gone.is_set() and not self._rows):
             self._arrived.wait()
             self._gone.wait(GATHER)  # for others to come, unless it is the end
             self._arrived.clear()
-            while self._rows:
+            while self._rows and not self._abandoned:
                 # By index, since iterating fails when the loop appends meanwhile.
-                rows = [self._rows[i] for i in range(min(len(self._rows), AT_ONCE))]
+                rows = [self._rows[i] for i in range(min(len(self._rows), self._at_once))]
                 try:
                     self._open().write(rows)
+                except Unwritable as error:
+                    self._set_aside(rows, error)
+                    continue
                 except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
                     if wait == RETRY[0]:
                         log.warning("the journal cannot be written, predictions are queued: %s", error)
@@ -137,4 +173,14 @@ class Journal:
                     wait = RETRY[0]
                 for _ in rows:
                     self._rows.popleft()
+                self._at_once = min(2 * self._at_once, AT_ONCE)
                 metrics.JOURNAL_WRITTEN.inc(len(rows))
+
+    def _set_aside(self, rows: list[Row], error: Exception) -> None:
+        """A row that the database will never take must not keep the others out: found by halves, and dropped."""
+        if len(rows) > 1:
+            self._at_once = len(rows) // 2
+            return
+        log.error("the journal cannot hold prediction %s: %s", rows[0].id, error)
+        metrics.JOURNAL_DROPPED.inc()
+        self._rows.popleft()

@@ -12,10 +12,10 @@ from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from service.ids import new_id
-from service.journal import JournalUnavailable, Row, tables
+from service.journal import JournalUnavailable, Row, Unwritable, tables
 
 PATIENCE: Final = 5  # seconds for a connection, or for another writer of the same SQLite file
 
@@ -46,6 +46,8 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 connection.exec_driver_sql(*self._statement(rows))
+        except (DataError, IntegrityError) as error:
+            raise Unwritable(_short(error)) from None
         except SQLAlchemyError as error:
             raise JournalUnavailable(_short(error)) from None
 
@@ -82,12 +84,13 @@ def engine(url: str) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     # PostgreSQL: a server that says nothing is as gone as one that refuses.
     arguments = {"timeout": PATIENCE} if sqlite else {
-        "connect_timeout": PATIENCE, "tcp_user_timeout": PATIENCE * 1000, "options": "-c statement_timeout=30s"
+        "connect_timeout": PATIENCE, "tcp_user_timeout": PATIENCE * 1000, "options": "-c statement_timeout=10s"
     }  # fmt: skip
     style = "qmark" if sqlite else "format"  # by position, for `_insertion`
     made = create_engine(
-        parsed, connect_args=arguments, pool_pre_ping=not sqlite, hide_parameters=True, paramstyle=style
-    )
+        parsed, connect_args=arguments, pool_pre_ping=not sqlite, pool_timeout=PATIENCE, hide_parameters=True,
+        paramstyle=style,
+    )  # fmt: skip
     if sqlite:
         event.listen(made, "connect", _prepare_sqlite)
     return made
@@ -116,7 +119,10 @@ def _upgrade(url: URL) -> None:
     """In a process of its own: Alembic is needed once in a journal's life, and would stay in memory for all of it."""
     env = {**os.environ, "NEOCOG_JOURNAL": url.render_as_string(hide_password=False)}
     command = [sys.executable, "-m", "service.journal.migrations"]
-    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    try:
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SQLAlchemyError(str(error)) from None
     if ran.returncode:
         raise SQLAlchemyError((ran.stderr.strip().splitlines() or ["the journal could not be migrated"])[-1])
 

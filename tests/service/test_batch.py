@@ -53,6 +53,12 @@ def test_batch_refuses_with_a_reason(client, body, status, reason):
     assert (response.status_code, response.json()["reason"]) == (status, reason)
 
 
+def test_small_files_with_very_many_pixels_are_counted_together(client):
+    large = base64.b64encode(png(np.zeros((900, 900), np.uint8))).decode()
+    response = client.post("/predict/batch", json={"images": [large] * 2})
+    assert (response.status_code, response.json()["reason"]) == (413, "too-many-pixels")
+
+
 def test_a_raw_body_holds_no_batch(client):
     response = client.post("/predict/batch", content=FILES[0], headers={"Content-Type": "image/png"})
     assert (response.status_code, response.json()["reason"]) == (415, "unsupported-content-type")

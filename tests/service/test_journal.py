@@ -209,6 +209,15 @@ def test_what_is_queued_is_written_at_the_end(url):
     assert len(rows(url, tables.predictions)) == 5000
 
 
+def test_a_row_that_cannot_be_written_keeps_no_other_out(database):
+    journal = Journal(database, 1000)
+    bad = [row(tag="a\0b"), row(tag="\0")]
+    for entry in [*(row() for _ in range(150)), bad[0], *(row() for _ in range(150)), bad[1]]:
+        journal.put(entry)
+    journal.close(within=30)
+    assert len(rows(database, tables.predictions)) == 300
+
+
 def test_a_full_queue_drops_and_counts(tmp_path, url):
     from service import metrics
 

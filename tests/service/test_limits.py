@@ -5,6 +5,7 @@ import hashlib
 
 import pytest
 
+from service.front import DIRECT
 from service.limits import Memory, Replays
 from service.problems import Problem
 from tests.bundles import DIGITS, png
@@ -33,6 +34,13 @@ def test_with_keys_only_those_who_have_one(bundle_folder):
         assert post(client, Authorization=f"Bearer {KEYS[1]}").status_code == 200
         for probe in ("/livez", "/readyz", "/metrics", "/version", "/docs", "/"):
             assert client.get(probe).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(DIRECT))
+@pytest.mark.parametrize("end", ["%0A", "%0D", "/", "%00", "//", ";x"])
+def test_no_other_spelling_of_a_path_gets_past_the_keys(bundle_folder, path, end):
+    with in_process(bundle_folder, api_keys=DIGESTS) as client:
+        assert client.post(path + end, content=PICTURE).status_code in (401, 404)
 
 
 def test_a_rate_is_each_callers_own(bundle_folder):
@@ -84,8 +92,14 @@ def test_one_that_is_being_answered_is_not_carried_out_twice():
     assert (refused.value.status, refused.value.reason) == (409, "in-progress")
 
 
+def test_an_answer_that_would_fill_the_memory_is_not_kept(client, monkeypatch):
+    monkeypatch.setattr("service.limits.LARGEST", 100)
+    first, second = (post(client, Idempotency_Key="large") for _ in range(2))
+    assert first.json()["prediction_id"] != second.json()["prediction_id"]
+
+
 def test_memory_forgets_the_oldest(monkeypatch):
-    monkeypatch.setattr("service.limits.REMEMBERED", 2)
+    monkeypatch.setattr("service.limits.REMEMBERED", 5)  # bytes: two keys and their values, and one more
 
     async def fill():
         memory = Memory()

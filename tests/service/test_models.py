@@ -1,5 +1,6 @@
 """A new bundle in the place of the old one, while the service answers; and a challenger that looks on."""
 
+import os
 import shutil
 import signal
 import threading
@@ -37,7 +38,8 @@ def until(happens, within=15):
 
 
 def version(service):
-    return service.http.get("/version").json()["version"]
+    """Of whichever worker takes a new connection."""
+    return service.http.get("/version", headers={"Connection": "close"}).json()["version"]
 
 
 def test_a_new_bundle_is_served_and_no_request_fails(serve, folder):
@@ -83,9 +85,28 @@ def test_at_sighup(serve, folder):
 def test_all_workers_reload(serve, folder):
     service = serve(bundle=folder, reload_seconds=0, workers=2)
     new = put_another(folder)
+    until(lambda: len(started(service)) == 2)
     service.process.send_signal(signal.SIGHUP)
     until(lambda: service.metric('neocog_reloads_total{result="served"}') == 2)
     assert {version(service) for _ in range(8)} == {new}
+
+
+def started(service):
+    return [line for line in service.log if "Application startup complete" in line]
+
+
+def test_a_worker_that_dies_while_the_bundle_is_bad_takes_nobody_along(serve, folder):
+    service = serve(bundle=folder, reload_seconds=0.1, workers=2)
+    until(lambda: len(started(service)) == 2)
+    old = version(service)
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    os.kill(service.workers()[0], signal.SIGKILL)
+    until(lambda: any("could not start; another try" in line for line in service.log), within=30)
+    assert version(service) == old
+    assert service.http.post("/predict", content=PICTURES[3]).json()["digit"] == 3
+    put_another(folder)
+    until(lambda: len(started(service)) == 3, within=30)
 
 
 def test_a_corrupt_one_leaves_the_old_one_serving(serve, folder):
@@ -97,6 +118,17 @@ def test_a_corrupt_one_leaves_the_old_one_serving(serve, folder):
     assert version(service) == old
     assert service.http.post("/predict", content=PICTURES[3]).json()["digit"] == 3
     until(lambda: any("the new bundle is refused" in line and "the model has SHA-256" in line for line in service.log))
+    new = put_another(folder)
+    until(lambda: version(service) == new)
+
+
+def test_one_that_is_whole_and_no_model_of_digits_is_refused_too(serve, folder):
+    service = serve(bundle=folder, reload_seconds=0.1)
+    old = version(service)
+    make_bundle(folder.with_name("made"), model=linear_model().replace(b"image", b"imagf"), unproved=True)
+    replace(folder.with_name("made"), folder)
+    until(lambda: service.metric('neocog_reloads_total{result="refused"}') >= 1)
+    assert version(service) == old
     new = put_another(folder)
     until(lambda: version(service) == new)
 

@@ -49,7 +49,9 @@ def redis():
 
 
 def post(service, key=None):
-    return service.http.post("/predict", content=PICTURE, headers={"Idempotency-Key": key} if key else None)
+    return service.http.post(
+        "/predict", content=PICTURE, headers={"Connection": "close"} | ({"Idempotency-Key": key} if key else {})
+    )
 
 
 def test_a_replay_is_the_same_from_every_replica_and_worker(serve, redis):

@@ -69,6 +69,10 @@ def body(**changes):
         (body(shape=[0, 1, 28, 28]), 400, "bad-tensor"),
         (body(shape=[10**12, 1, 28, 28]), 413, "too-many-images"),
         (body() | {"outputs": [{"name": "digit"}]}, 400, "bad-tensor"),
+        (body(data=[10**310] * 784), 400, "bad-tensor"),
+        (body(parameters={"binary_data_size": 1e308}), 400, "bad-tensor"),
+        (body() | {"id": "x" * 201}, 400, "bad-parameter"),
+        (body() | {"id": "\0"}, 400, "bad-parameter"),
         ({"inputs": []}, 400, "bad-parameter"),
         ([], 400, "bad-parameter"),
     ],
@@ -79,10 +83,18 @@ def test_infer_refuses_with_a_reason(client, sent, status, reason):
     assert response.json()["error"] == response.json()["detail"]
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "99999999"])
+@pytest.mark.parametrize("length", ["x", "-1", "99999999", "²", "9" * 5000])
 def test_a_head_longer_than_the_body_is_refused(client, length):
-    response = client.post(PATH, content=b"{}", headers={"Inference-Header-Content-Length": length})
+    response = client.post(PATH, content=b"{}", headers={"Inference-Header-Content-Length": length.encode("latin-1")})
     assert (response.status_code, response.json()["reason"]) == (400, "bad-parameter")
+
+
+def test_what_is_refused_before_it_is_read_is_said_so_too(bundle_folder):
+    from tests.service.conftest import in_process
+
+    with in_process(bundle_folder, api_keys="0" * 64) as client:
+        response = client.post(PATH, json=body())
+        assert (response.status_code, response.json()["error"]) == (401, response.json()["detail"])
 
 
 def test_data_that_is_not_a_number_is_refused(client):
