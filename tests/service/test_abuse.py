@@ -22,6 +22,7 @@ from model.synthetic import draw
 from service.front import DIRECT
 from tests.bundles import DIGITS, png
 from tests.service import load
+from tests.service.conftest import Service
 
 PICTURE = png(DIGITS[3])
 
@@ -90,6 +91,19 @@ BROKEN = {
 
 
 TYPES = ["image/png", "application/json", "multipart/form-data; boundary=x", "text/plain", "é", ""]
+
+
+@pytest.fixture
+def serve(serve):
+    """Services as fast as they are, and as large."""
+    return lambda **settings: serve(counted=False, **settings)
+
+
+@pytest.fixture(scope="module")
+def service(bundle_folder, tmp_path_factory):
+    running = Service(bundle_folder, counted=False, journal=f"sqlite:///{tmp_path_factory.mktemp('abuse')}/journal.db")
+    yield running
+    assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")
