@@ -7,13 +7,13 @@ experiment trains on as many images, which is a tenth of a full training. `dvc e
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import dvc.api
 from tqdm import tqdm
 
 TABLE = Path("docs/ablation.md")
@@ -45,9 +45,7 @@ def experiment(name: str, settings: Mapping[str, object]) -> None:
 
 def results(names: list[str]) -> dict[str, dict[str, float]]:
     """calibration.json of each experiment."""
-    command = ["dvc", "metrics", "show", "--json", *names]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return {name: said[name]["data"]["out/calibration.json"]["data"] for name in names}
+    return {name: dvc.api.metrics_show("out/calibration.json", rev=name) for name in names}
 
 
 def table(found: Mapping[str, list[dict[str, float]]], images: int) -> str:
