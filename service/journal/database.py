@@ -82,9 +82,11 @@ def engine(url: str) -> Engine:
     sqlite = parsed.get_backend_name() == "sqlite"
     if not sqlite:
         parsed = parsed.set(drivername="postgresql+psycopg")
+    # Neither keeps prepared statements: an INSERT is another one for each number of rows, and 128 of them were 30 MB.
     # PostgreSQL: a server that says nothing is as gone as one that refuses.
-    arguments = {"timeout": PATIENCE} if sqlite else {
-        "connect_timeout": PATIENCE, "tcp_user_timeout": PATIENCE * 1000, "options": "-c statement_timeout=10s"
+    arguments: dict[str, Any] = {"timeout": PATIENCE, "cached_statements": 0} if sqlite else {
+        "connect_timeout": PATIENCE, "tcp_user_timeout": PATIENCE * 1000, "options": "-c statement_timeout=10s",
+        "prepare_threshold": None,
     }  # fmt: skip
     style = "qmark" if sqlite else "format"  # by position, for `_insertion`
     made = create_engine(
