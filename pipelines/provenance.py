@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,8 @@ WRITTEN_BY_A_RUN: Final = ("dvc.lock", "pipelines/compare/dvc.lock", str(paths.P
 
 
 def git_revision() -> str | None:
-    """The commit checked out; None outside a git repository."""
-    return _git("rev-parse", "HEAD")
+    """The commit checked out, or, in an image, the one it was built of; None outside both."""
+    return _git("rev-parse", "HEAD") or os.environ.get("NEOCOG_REVISION") or None
 
 
 def git_dirty() -> bool | None:

@@ -1,6 +1,7 @@
 """GET /livez, /readyz, /version, /metrics: is it alive, may it be asked, who is it, and how is it doing."""
 
 import asyncio
+import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +14,13 @@ from service.state import state
 
 router = APIRouter(tags=["operations"])
 _THREAD = ThreadPoolExecutor(1, "metrics")  # its own: whatever else hangs, this answers
+
+
+class Service(BaseModel):
+    """The code around the model."""
+
+    version: str
+    revision: str | None = Field(description="the git revision the image was built of; null outside an image")
 
 
 class Version(BaseModel):
@@ -28,6 +36,7 @@ class Version(BaseModel):
     run: str = Field(description="the run that made it, also the tag neocog.run in MLflow")
     mlflow_run_id: str | None
     metrics: dict[str, float]
+    service: Service
 
 
 @router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {"example": "ok\n"}}}})
@@ -49,8 +58,10 @@ async def readyz(request: Request) -> Response:
 @router.get("/version")
 async def version(request: Request) -> Version:
     """Which model answers, and the hashes of all it was made of."""
-    manifest: bundle.Manifest = state(request).models.current.manifest
-    return Version.model_validate(manifest.model_dump(include=set(Version.model_fields)))
+    serving = state(request)
+    manifest: bundle.Manifest = serving.models.current.manifest
+    service = Service(version=importlib.metadata.version("neocog"), revision=serving.settings.revision or None)
+    return Version.model_validate(manifest.model_dump() | {"service": service})
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(default=False, description="a line for every request, not only for failures")
     log_format: Literal["json", "text"] = Field("json", description="json or text")
+    revision: str = Field("", description="the git revision of the service, for /version; the image sets it")
     tracing: bool = Field(default=False, description="OpenTelemetry spans, sent where OTEL_EXPORTER_OTLP_ENDPOINT says")
 
     @classmethod

@@ -1,5 +1,6 @@
 """A bundle proves itself before it answers."""
 
+import os
 import subprocess
 import sys
 
@@ -64,6 +65,17 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch):
     (tmp_path / "bundle" / "manifest.json").write_text(manifest.model_copy(update=changes).model_dump_json())
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
         Predictor.load(tmp_path / "bundle")
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    code = "import sys, pathlib, model.predictor as p; p.Predictor.load(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, tmp_path / "bundle"]
+    subprocess.run(command, env=env | {"HOME": str(home), "XDG_CACHE_HOME": str(home)}, check=True)
+    assert not list(home.rglob("deviceid"))  # what it would say who we are with
 
 
 def test_serving_imports_neither_torch_nor_the_pipelines_tools():

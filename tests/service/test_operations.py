@@ -1,5 +1,7 @@
 """Alive, ready, and who it is."""
 
+import importlib.metadata
+
 from model import bundle
 
 
@@ -16,6 +18,7 @@ def test_the_version_is_the_bundles(http, bundle_folder):
     assert version["version"] == manifest.version
     assert version["sha256"] == manifest.sha256
     assert version["run"] == "a-run"
+    assert version["service"] == {"version": importlib.metadata.version("neocog"), "revision": None}
 
 
 def test_docs_and_openapi_are_there(http):

@@ -1,0 +1,19 @@
+"""`python -m service.health`: whether the service on this machine is ready, for an image that has no curl."""
+
+import os
+import socket
+import sys
+
+
+def ready(port: int, seconds: float = 2) -> bool:
+    """Whether GET /readyz is answered with 200 in time. By hand, since `http.client` takes longer to import than that."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), seconds) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return connection.recv(64).split(b" ")[1:2] == [b"200"]
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(not ready(int(os.environ.get("NEOCOG_PORT", "8000"))))
