@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench compare ablation ui sync samples constraints install install-dev clean
+.PHONY: help demo serve test lint format bench compare ablation image image-offline image-training sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -39,6 +39,8 @@ lint: install-dev ## Check style, types and the direction of imports
 	ruff format --check
 	mypy
 	lint-imports
+	hadolint Dockerfile
+	check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 format: install-dev ## Put the code in the one style
 	ruff check --fix
@@ -55,6 +57,23 @@ MNIST ?= data/mnist
 
 ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
 	python scripts/ablation.py $(MNIST)
+
+image: install ## Build the serving image from public bases: neocog
+	python -m scripts.image.build
+
+image-offline: install ## The same where no registry can be reached: from Debian's packages and wheels (as root)
+	scripts/image/bases.sh
+	python -m scripts.image.build --offline
+
+image-training: install ## Build the image that runs the pipeline: neocog-training
+	python -m scripts.image.build --target training
+
+sbom: install-dev ## Write out/sbom.json, what the serving image is made of (CycloneDX)
+	python -m scripts.image.sbom > out/sbom.json
+	@echo "sbom: out/sbom.json has $$(grep -c '"purl"' out/sbom.json) packages"
+
+up: image image-training ## The whole thing on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
+	docker compose up --detach --wait
 
 ui: install ## Open the MLflow UI on port 5000
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \

@@ -1,8 +1,10 @@
 """What every test may use: the repository, a working folder of its own, and the data beside it that only we have."""
 
+import pickle
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -27,3 +29,25 @@ def shared_mnist() -> Path:
     folder = SHARED / "data" / "mnist"
     assert folder.is_dir(), f"{SHARED} is there, {folder} is not"
     return folder
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory):
+    """A clone in which `dvc repro` has run once, and what that said: for all test processes together, it takes minutes.
+
+    What it made lies in the folder `promoted` beside the clone, too, for whoever comes when the clone has gone on.
+    """
+    from tests.clones import Clone
+
+    everyones = tmp_path_factory.getbasetemp()
+    if everyones.name.startswith("popen-"):  # a process of pytest-xdist
+        everyones = everyones.parent
+    known = everyones / "first_run"
+    with FileLock(everyones / "first_run.lock"):
+        if not known.exists():
+            clone = Clone(everyones / "first" / "clone")
+            ran = clone.repro()
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            clone.publish(everyones / "first" / "promoted")
+            known.write_bytes(pickle.dumps((clone, ran)))
+    return pickle.loads(known.read_bytes())

@@ -1,65 +1,16 @@
-"""Clones of the repository as it stands, uncommitted changes included, in which the pipeline really runs."""
-
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""Two clones: one in which the story is told, and one to compare it with."""
 
 import pytest
-import yaml
 
-from tests.conftest import REPOSITORY
-
-
-class Clone:
-    """A clone, and commands run in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        _git("clone", "-q", str(REPOSITORY), str(folder), at=REPOSITORY)
-        for name in _git("ls-files", "-mo", "--exclude-standard", at=REPOSITORY).splitlines():
-            if (REPOSITORY / name).is_file() and name != "promotions.jsonl":
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, folder / name)
-        _git("add", "-A", at=folder)
-        someone = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-        _git(*someone, "commit", "-q", "--allow-empty", "-m", "as it stands", at=folder)
-
-    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """`command`, with this environment's programs first on the PATH, no tracking server, and coverage not measured:
-        it makes every import of torch and MLflow three times as long."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "COV"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
-            command, cwd=self.folder, env=clean | {"PATH": path} | env, capture_output=True, text=True
-        )
-
-    def repro(self, *targets: str) -> subprocess.CompletedProcess[str]:
-        return self.run("dvc", "repro", *targets)
-
-    def set(self, section: str, **values: object) -> None:
-        """Changes parameters, as a person would in params.yaml."""
-        file = self.folder / "params.yaml"
-        params = yaml.safe_load(file.read_text())
-        params[section] |= values
-        file.write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def _git(*arguments: str, at: Path) -> str:
-    return subprocess.run(["git", *arguments], cwd=at, check=True, capture_output=True, text=True).stdout
+from tests.clones import Clone
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    return Clone(tmp_path_factory.mktemp("first") / "clone")
+def clone(first_run):
+    """The one whose first `dvc repro` is `cold`."""
+    return first_run[0]
 
 
 @pytest.fixture(scope="module")
 def other_clone(tmp_path_factory):
     return Clone(tmp_path_factory.mktemp("second") / "clone")
-
-
-def stages_run(result: subprocess.CompletedProcess[str]) -> list[str]:
-    """The stages that DVC says it ran."""
-    return [line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage '")]

@@ -21,7 +21,7 @@ from model.predictor import Predictor
 from pipelines.ingest import digits
 from pipelines.prepare import Prepared, Split
 from tests.bundles import png
-from tests.e2e.conftest import stages_run
+from tests.clones import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -45,11 +45,9 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def cold(clone, tmp_path_factory):
+def cold(first_run, tmp_path_factory):
     """The first `dvc repro` of a fresh clone."""
-    ran = clone.repro()
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return Outcome(clone, ran, tmp_path_factory.mktemp("cold"))
+    return Outcome(*first_run, tmp_path_factory.mktemp("cold"))
 
 
 @pytest.fixture(scope="module")
