@@ -61,11 +61,13 @@ RUN if [ -n "${TORCH_BACKEND}" ]; then \
 # What compiles against torch, and other packages' tests, are a third of it all.
 RUN python3 scripts/image/requirements.py train postgres > /requirements.txt \
     && pip install -q -c constraints.txt -r /requirements.txt \
-    && rm -rf /tools/lib/python3*/site-packages/torch/bin /tools/lib/python3*/site-packages/torch/include \
-      /tools/lib/python3*/site-packages/torch/test \
+    && rm -rf /tools/lib/python3*/site-packages/torch/include /tools/lib/python3*/site-packages/torch/test \
+    && find /tools/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete \
     && find /tools/lib -type d -name tests -prune -exec rm -rf {} +
 COPY . .
-RUN pip install -q --no-deps -e . && dvc init -q --no-scm
+RUN pip install -q --no-deps -e . \
+    && dvc init -q --no-scm \
+    && python -c "import pipelines.train, pipelines.export, pipelines.evaluate, mlflow.server"
 
 
 FROM ${RUNTIME} AS training
@@ -74,7 +76,8 @@ COPY --from=training-tools --chown=65532:65532 /src /src
 RUN useradd --uid 65532 --create-home neocog && install -d -o neocog /artifacts
 WORKDIR /src
 ARG REVISION=unknown
-ENV PATH=/tools/bin:$PATH NEOCOG_REVISION=${REVISION} MPLBACKEND=agg DVC_NO_ANALYTICS=1 GIT_PYTHON_REFRESH=quiet
+ENV PATH=/tools/bin:$PATH NEOCOG_REVISION=${REVISION} MPLBACKEND=agg DVC_NO_ANALYTICS=1 \
+    DVC_SITE_CACHE_DIR=/tmp/dvc GIT_PYTHON_REFRESH=quiet
 USER 65532:65532
 CMD ["dvc", "repro"]
 

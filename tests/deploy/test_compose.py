@@ -1,0 +1,81 @@
+"""The whole thing on one machine, as compose.yaml has it."""
+
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.conftest import REPOSITORY
+
+COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+
+
+def test_it_is_what_compose_reads():
+    ran = (
+        subprocess.run(["/usr/bin/docker", "compose", "version"], capture_output=True)
+        if shutil.which("docker")
+        else None
+    )
+    if ran is None or ran.returncode:
+        command = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+    else:
+        command = ["/usr/bin/docker", "compose", "config", "--quiet"]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_all_five_are_there_and_each_says_when_it_is_well():
+    assert set(SERVICES) == {"service", "mlflow", "postgres", "redis", "prometheus"}
+    for name, service in SERVICES.items():
+        assert "healthcheck" in service or name == "service", name  # whose image has one
+        assert service["restart"] == "unless-stopped"
+
+
+def test_whoever_waits_waits_for_health():
+    for service in SERVICES.values():
+        for name, waited in service.get("depends_on", {}).items():
+            assert name in SERVICES
+            assert waited == {"condition": "service_healthy"}
+
+
+def test_every_volume_that_is_named_is_used_and_the_other_way_round():
+    used = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])}
+    assert {name for name in used if not name.startswith("./")} == set(COMPOSE["volumes"])
+    for name in used:
+        assert not name.startswith("./") or (REPOSITORY / name).exists()
+
+
+def test_ports_are_open_on_this_machine_only():
+    for service in SERVICES.values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", ["service", "mlflow"])
+def test_what_is_ours_is_sealed(name):
+    assert SERVICES[name]["read_only"] is True
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_every_setting_of_the_service_is_one():
+    names = {f"NEOCOG_{name.upper()}" for name in Settings.model_fields}
+    assert set(SERVICES["service"]["environment"]) <= names
+
+
+def test_every_image_has_a_version_but_ours():
+    for name, service in SERVICES.items():
+        assert name in ("service", "mlflow") or ":" in service["image"], name
+        assert not service["image"].endswith(":latest")
+
+
+def test_prometheus_scrapes_the_service_and_can_read_its_configuration():
+    file = REPOSITORY / "deploy" / "compose" / "prometheus.yml"
+    [job] = yaml.safe_load(file.read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["service:8000"]}]
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is missing: apt-get install prometheus")
+    ran = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
