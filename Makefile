@@ -58,14 +58,14 @@ MNIST ?= data/mnist
 ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
 	python scripts/ablation.py $(MNIST)
 
-image: install ## Build the serving image from public bases: neocog
+image: install ## Build the serving image from public bases: neocog:dev
 	python -m scripts.image.build
 
 image-offline: install ## The same where no registry can be reached: from Debian's packages and wheels (as root)
 	scripts/image/bases.sh
 	python -m scripts.image.build --offline
 
-image-training: install ## Build the image that runs the pipeline: neocog-training
+image-training: install ## Build the image that runs the pipeline: neocog-training:dev
 	python -m scripts.image.build --target training
 
 sbom: install-dev ## Write out/sbom.json, what the serving image is made of (CycloneDX)

@@ -2,5 +2,5 @@
 
 import os
 
-# From 1.29 on, ONNX Runtime's Linux wheels tell Microsoft of the models they load, unless this is set before its import.
+# From 1.29 on, ONNX Runtime's Linux wheels tell Microsoft which models they load, unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -30,6 +30,7 @@ class Predictor:
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
         self.manifest = manifest
+        self._question: Golden | None = None
 
     @classmethod
     def load(cls, folder: Path, *, prove: bool = True) -> "Predictor":
@@ -48,12 +49,19 @@ class Predictor:
             )
         predictor = cls(_session(folder / bundle.MODEL), manifest)
         try:
-            predictor._prove(Golden.load(folder / bundle.GOLDEN), folder)
+            golden = Golden.load(folder / bundle.GOLDEN)
+            predictor._prove(golden, folder)
+            predictor._question = Golden(encoded=golden.encoded[:1], pixels=golden.pixels[:1], prob=golden.prob[:1])
         except BundleError:
             raise
         except Exception as error:
             raise BundleError(f"{folder}: the golden questions cannot be asked: {error}") from error
         return predictor
+
+    def prove_again(self) -> None:
+        """Asks the first of the golden questions, 0.3 ms. Raises `BundleError` where the answer is not what it was."""
+        if self._question is not None:
+            self._prove(self._question, Path(self.manifest.version))
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """n x 28 x 28 uint8 from `canonical` -> n x 10, calibrated."""

@@ -21,6 +21,8 @@ class Admission:
         self.limit, self._max_bytes = limit, max_bytes
         self._bytes = 0
         self.in_flight = 0
+        self.connections = 0
+        self.draining = False  # the end has been asked for: every answer closes its connection
         said = f"{limit} requests are in hand, or their bodies fill the memory; no more are taken"
         self._problem = Problem(503, "busy", said, retry_after=RETRY_AFTER)
         self._rejected = metrics.REJECTED.labels("busy")

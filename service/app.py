@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+import logging
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, Final
@@ -22,6 +26,8 @@ from service.reader import Reader
 from service.settings import Settings, SettingsError
 from service.state import State
 
+log = logging.getLogger("neocog.app")
+
 SAMPLED: Final = 0.1  # seconds between two looks at what the gauges show
 GARBAGE: Final = 50_000  # objects made before the collector looks
 DECODERS: Final = 2  # threads for large images; each may hold one decoded
@@ -38,13 +44,18 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         with ThreadPoolExecutor(DECODERS, "decode") as pool:
             reader = Reader(models, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight, chosen.max_buffered_bytes)
-            journal = None if chosen.journal == OFF else Journal(chosen.journal, chosen.journal_queue)
+            journal = (
+                None
+                if chosen.journal == OFF
+                else Journal(chosen.journal, chosen.journal_queue, chosen.journal_max_bytes)
+            )
             front.open(State(chosen, admission, models, reader, journal, pool))
             gc.collect()
             gc.freeze()  # what was made so far stays: the collector need not look at it again
             gc.set_threshold(GARBAGE)  # a request makes no cycles; looking for some every 700 objects costs 2 %
             watch = asyncio.create_task(models.watch(chosen.reload_seconds))
             sample = asyncio.create_task(_sample(admission, journal))
+            drain_first(admission, chosen.drain_seconds)
             yield {"admission": admission, "read_seconds": chosen.read_seconds}  # for service.server.Protocol
             watch.cancel()
             sample.cancel()
@@ -69,6 +80,34 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     problems.install(api)
     front = Front(OneLineAtStart(api))
     return _wrapped(front, settings)
+
+
+def drain_first(admission: Admission, seconds: float) -> None:
+    """Puts `drain` before what SIGTERM does now, which closes every connection that is idle just then.
+
+    On one that a client keeps alive its next request may be on the way, and would be lost: a pod that is to go has to
+    say so first.
+    """
+    end = signal.getsignal(signal.SIGTERM)  # uvicorn's
+    if seconds and callable(end) and threading.current_thread() is threading.main_thread():
+        loop = asyncio.get_running_loop()
+        leaving: set[asyncio.Task[None]] = set()  # asyncio itself keeps none
+
+        def leave() -> None:
+            if not leaving:
+                leaving.add(loop.create_task(drain(admission, seconds, lambda: end(signal.SIGTERM, None))))
+
+        loop.add_signal_handler(signal.SIGTERM, leave)
+
+
+async def drain(admission: Admission, seconds: float, end: Callable[[], object]) -> None:
+    """Answers on, closing connections behind their answers, until all are gone or so many seconds have passed."""
+    log.info("draining: %d connections have %g seconds to say their last", admission.connections, seconds)
+    admission.draining = True
+    deadline = time.monotonic() + seconds
+    while admission.connections and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    end()
 
 
 def _wrapped(app: ASGIApp, settings: Settings | None) -> ASGIApp:

@@ -6,7 +6,7 @@ import sys
 
 
 def ready(port: int, seconds: float = 2) -> bool:
-    """Whether GET /readyz is answered with 200 in time. By hand, since `http.client` takes longer to import than that."""
+    """Whether GET /readyz is answered with 200 in time. By hand: `http.client` takes longer to import than that."""
     try:
         with socket.create_connection(("127.0.0.1", port), seconds) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

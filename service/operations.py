@@ -9,8 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from model import bundle
-from service import metrics
-from service.state import state
+from model.bundle import BundleError
+from service import metrics, problems
+from service.problems import Problem
+from service.state import State, state
 
 router = APIRouter(tags=["operations"])
 _THREAD = ThreadPoolExecutor(1, "metrics")  # its own: whatever else hangs, this answers
@@ -39,6 +41,17 @@ class Version(BaseModel):
     service: Service
 
 
+def check_ready(serving: State) -> str:
+    """The version of the model that is ready. Raises `Problem` (503) while none is."""
+    if serving.admission.draining:
+        raise Problem(503, "draining", "the service ends; ask another", retry_after=1)
+    try:
+        serving.models.current.prove_again()
+    except BundleError as error:
+        raise Problem(503, "canary-failed", str(error)) from error
+    return serving.models.current.manifest.version
+
+
 @router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {"example": "ok\n"}}}})
 async def livez() -> Response:
     """200 as long as the process answers at all."""
@@ -48,11 +61,14 @@ async def livez() -> Response:
 @router.get(
     "/readyz",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"example": "ready: model 088b865d6ae7\n"}}}},
+    responses={200: {"content": {"text/plain": {"example": "ready: model 088b865d6ae7\n"}}}, **problems.responses(503)},
 )
 async def readyz(request: Request) -> Response:
-    """200 once the model is loaded and has proved itself; the service doesn't listen before."""
-    return Response(f"ready: model {state(request).models.current.manifest.version}\n", media_type="text/plain")
+    """200 where the model, asked about a known picture, still says what it must, and the service is not about to end.
+
+    The service doesn't listen before its model has proved itself.
+    """
+    return Response(f"ready: model {check_ready(state(request))}\n", media_type="text/plain")
 
 
 @router.get("/version")

@@ -35,7 +35,7 @@ _SPECIAL: Final = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgra
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, and two things more.
+    """uvicorn's, and three things more.
 
     Who has not sent a whole request within `NEOCOG_READ_SECONDS` is cut off, where uvicorn waits for ever. One timer
     for each connection, not for each request.
@@ -50,7 +50,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         admission: Admission = self.app_state["admission"]
-        if admission.full and self._between and _is_whole(data) and (not self.cycle or self.cycle.response_complete):
+        idle = not self.cycle or self.cycle.response_complete
+        if admission.full and not admission.draining and self._between and idle and _is_whole(data):
             self._reading_since = None
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE, self.timeout_keep_alive_handler)
@@ -60,9 +61,20 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state["admission"].connections += 1
         self._reading_since = self.loop.time()
         self._deadline: float = self.app_state["read_seconds"]
         self.loop.call_later(self._deadline, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.app_state["admission"].connections -= 1
+
+    def on_headers_complete(self) -> None:
+        """While the service drains, an answer says that its connection closes; the client opens another elsewhere."""
+        super().on_headers_complete()
+        if self.app_state["admission"].draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -49,11 +49,17 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, ge=1, description="requests a worker has in hand; more are refused (503)")
     read_seconds: float = Field(10, gt=0, description="a request must have arrived by then; slower clients are cut off")
     grace_seconds: float = Field(20, gt=0, description="what is in hand has so long to finish after SIGTERM")
+    drain_seconds: float = Field(
+        0, ge=0, description="after SIGTERM, still answer so long, closing each connection behind its answer"
+    )
     reload_seconds: float = Field(2, ge=0, description="how often the bundle is looked at for a new one; 0: at SIGHUP")
     shadow_bundle: Path | None = Field(None, description="a challenger's bundle, asked beside the served one")
     shadow_share: float = Field(0.1, ge=0, le=1, description="share of the images that the challenger sees, too")
     journal: str = Field("sqlite:///journal.db", description="SQLAlchemy URL of the journal; off: keep none")
     journal_queue: int = Field(10_000, ge=1, description="predictions that wait for the journal; more are dropped")
+    journal_max_bytes: int = Field(
+        0, ge=0, description="a journal in SQLite that has grown so large takes no more; 0: no bound"
+    )
     redis: str = Field("", description="redis://… shares rate limits and idempotent replay between replicas")
     rate_limit: Annotated[str, AfterValidator(_rate)] = Field(
         "", description="of each API key or address, such as 100/second (429)"

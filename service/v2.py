@@ -21,6 +21,7 @@ from model.canonical import SIDE, Pixels
 from service import problems
 from service.ids import new_id
 from service.journal import TAG
+from service.operations import check_ready
 from service.predict import JSON, journalled
 from service.problems import Problem
 from service.state import header, state
@@ -111,10 +112,11 @@ async def live() -> Response:
     return Response()
 
 
-@router.get("/health/ready")
-@router.get(f"/models/{NAME}/ready")
-async def ready() -> Response:
-    """200 once the model has proved itself; the service doesn't listen before."""
+@router.get("/health/ready", responses=problems.responses(503))
+@router.get(f"/models/{NAME}/ready", responses=problems.responses(503))
+async def ready(request: Request) -> Response:
+    """200 where /readyz says so."""
+    check_ready(state(request))
     return Response()
 
 

@@ -1,6 +1,6 @@
 """Builds an image of what is checked out, labelled with all that /version says of it, and prints how large it is.
 
-python -m scripts.image.build [--offline] [--target serving|training] [--tag neocog]
+python -m scripts.image.build [--offline] [--target serving|training] [--tag neocog:dev]
 """
 
 import argparse
@@ -56,7 +56,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tag")
     parser.add_argument("rest", nargs="*")
     options = parser.parse_args(arguments)
-    options.tag = options.tag or ("neocog" if options.target == "serving" else "neocog-training")
+    options.tag = options.tag or ("neocog:dev" if options.target == "serving" else "neocog-training:dev")
     return options
 
 

@@ -102,4 +102,4 @@ def _until_gone(where: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "neocog")
+    main(sys.argv[1] if len(sys.argv) > 1 else "neocog:dev")

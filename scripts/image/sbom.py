@@ -113,4 +113,4 @@ def sbom(client: str, image: str) -> str:
 
 
 if __name__ == "__main__":
-    print(sbom(docker(), sys.argv[1] if len(sys.argv) > 1 else "neocog"))
+    print(sbom(docker(), sys.argv[1] if len(sys.argv) > 1 else "neocog:dev"))

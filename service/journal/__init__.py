@@ -72,8 +72,8 @@ class Journal:
     The thread imports SQLAlchemy, so that the service is ready a third of a second sooner.
     """
 
-    def __init__(self, url: str, capacity: int) -> None:
-        self._url, self._capacity = checked(url), capacity
+    def __init__(self, url: str, capacity: int, max_bytes: int = 0) -> None:
+        self._url, self._capacity, self._max_bytes = checked(url), capacity, max_bytes
         self._rows: deque[Row] = deque()
         self._gone = threading.Event()  # set: no more rows will come
         self._arrived = threading.Event()
@@ -143,7 +143,7 @@ class Journal:
             if self._database is None:
                 from service.journal.database import Database  # noqa: PLC0415 - see the class
 
-                self._database = Database(self._url)
+                self._database = Database(self._url, self._max_bytes)
             return self._database
 
     def _write(self) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any, Final
@@ -23,8 +24,8 @@ PATIENCE: Final = 5  # seconds for a connection, or for another writer of the sa
 class Database:
     """Whatever goes wrong with it is a `JournalUnavailable`."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = engine(url)
+    def __init__(self, url: str, max_bytes: int = 0) -> None:
+        self._engine = engine(url, max_bytes)
         self._insertion = _insertion(self._engine)
         self._migrated = False
         self._lock = threading.Lock()  # of the migration, which the writer and the first feedback may both want
@@ -76,8 +77,8 @@ class Database:
         return head + ",".join([one] * len(rows)) + tail, tuple(values)
 
 
-def engine(url: str) -> Engine:
-    """For the journal at `url`, which `service.journal.checked` has seen."""
+def engine(url: str, max_bytes: int = 0) -> Engine:
+    """For the journal at `url`, which `service.journal.checked` has seen; SQLite's grows to `max_bytes`, unless 0."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     if not sqlite:
@@ -94,12 +95,15 @@ def engine(url: str) -> Engine:
         paramstyle=style,
     )  # fmt: skip
     if sqlite:
-        event.listen(made, "connect", _prepare_sqlite)
+        event.listen(made, "connect", partial(_prepare_sqlite, max_bytes=max_bytes))
     return made
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _prepare_sqlite(connection: Any, _: object, *, max_bytes: int) -> None:
     """WAL: readers and the writer don't wait for one another, and a killed process loses nothing committed."""
+    if max_bytes:
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 

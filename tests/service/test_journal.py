@@ -237,6 +237,24 @@ def test_a_full_queue_drops_and_counts(tmp_path, url):
     assert len(rows(url, tables.predictions)) == 100
 
 
+def test_a_journal_that_may_not_grow_is_full_and_predictions_go_on(serve, url, tmp_path):
+    service = serve(journal=url, journal_max_bytes=200_000, journal_queue=500)
+    with httpx2.Client(base_url=service.address) as client:
+        client.post("/predict", content=PICTURES[0])
+        until(lambda: service.metric("neocog_journal_written_total") > 0)
+        for _ in range(200):
+            images = [("image", ("d", PICTURES[i % 10])) for i in range(10)]
+            assert client.post("/predict/batch", files=images).status_code == 200
+        assert service.metric("neocog_journal_dropped_total") > 0
+        for _ in range(500):  # some still fit into the last page
+            said = client.post("/feedback", json={"prediction_id": ID, "label": 3})
+            if said.status_code == 503:
+                break
+        assert said.json()["reason"] == "journal-unavailable"
+    assert (tmp_path / "journal.db").stat().st_size <= 200_000
+    assert len(rows(url, tables.predictions)) == service.metric("neocog_journal_written_total") > 100
+
+
 def test_a_database_that_never_comes_back_is_counted_at_the_end():
     from service import metrics
 

@@ -2,7 +2,11 @@
 
 import importlib.metadata
 
+import numpy as np
+
 from model import bundle
+from model.predictor import Predictor
+from tests.service.conftest import in_process
 
 
 def test_it_is_alive_and_ready(http):
@@ -35,3 +39,14 @@ def test_docs_and_openapi_are_there(http):
         "application/json",
     }
     assert set(paths["/predict"]["post"]["responses"]) >= {"200", "400", "413", "415", "422"}
+
+
+def test_a_model_that_answers_otherwise_than_it_did_is_not_ready(bundle_folder, monkeypatch):
+    with in_process(bundle_folder) as client:
+        assert client.get("/readyz").status_code == 200
+        monkeypatch.setattr(Predictor, "probabilities", lambda _, pixels: np.full((len(pixels), 10), 0.1, np.float32))
+        for path in ("/readyz", "/v2/health/ready", "/v2/models/digits/ready"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["reason"] == "canary-failed"
+        assert client.get("/livez").status_code == 200

@@ -48,6 +48,34 @@ def test_what_is_in_hand_is_finished_before_the_end(serve):
         raw(service)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_keeps_a_connection_alive_is_told_before_it_ends(serve, workers):
+    """As a pod that is deleted while a client holds on to it: no request of either is lost."""
+    service = serve(drain_seconds=10, workers=workers)
+    kept = [httpx2.Client(base_url=service.address, timeout=30) for _ in range(8)]
+    for client in kept:
+        assert client.post("/predict", content=PICTURE).headers.get("connection") != "close"
+    begun = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    until(lambda: service.http.get("/readyz").status_code == 503)
+    assert service.http.get("/readyz").json()["reason"] == "draining"
+    assert service.http.get("/livez").status_code == 200
+    for client in kept:
+        said = client.post("/predict", content=PICTURE)
+        assert said.json()["digit"] == 3
+        assert said.headers["connection"] == "close"
+        client.close()
+    assert service.stop() == 0
+    assert time.monotonic() - begun < 10  # all were gone: nobody is waited for any longer
+
+
+def test_draining_ends_though_a_connection_stays(serve):
+    service = serve(drain_seconds=1)
+    idle = raw(service)
+    assert service.stop() == 0
+    idle.close()
+
+
 def test_an_idle_connection_does_not_hold_up_the_end(serve):
     service = serve()
     connections = [raw(service), raw(service, b"POST /predict HTTP/1.1\r\nContent-Le")]
