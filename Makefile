@@ -2,6 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.PHONY: kind-up minikube-up kind-down verify drill deploy canary promote canary-down rollback platform-up settings
 .PHONY: help demo serve test lint format bench compare ablation image image-offline image-training sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
@@ -74,6 +75,45 @@ sbom: install-dev ## Write out/sbom.json, what the serving image is made of (Cyc
 
 up: image image-training ## The whole thing on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
 	docker compose up --detach --wait
+
+settings: install ## Name the ConfigMap in k8s/ by its content, after an edit
+	python -m scripts.cluster.settings
+
+kind-up: install-dev ## A kind cluster with neocog:dev in it, answering
+	python -m scripts.cluster.up kind
+
+minikube-up: install-dev ## The same with minikube
+	python -m scripts.cluster.up minikube
+
+kind-down: ## Delete that kind cluster
+	kind delete cluster --name neocog
+
+verify: install-dev ## Ask the cluster: is it what was built, does it read held-out digits?
+	python -m scripts.cluster.verify
+
+drill: install-dev ## Roll, delete, drain, release badly, all under load: not one request may be lost
+	python -m scripts.cluster.drill
+
+# IMAGE=neocog:dev, or by digest; SHARE=0.2 of the connections
+IMAGE ?= neocog:dev
+SHARE ?= 0.2
+deploy: install-dev ## Roll $IMAGE out in the cluster; back by itself if it never gets ready
+	python -m scripts.cluster.release deploy $(IMAGE)
+
+canary: install-dev ## Let $IMAGE answer $SHARE of the connections
+	python -m scripts.cluster.release canary $(IMAGE) --share $(SHARE)
+
+promote: install-dev ## The canary's image for all
+	python -m scripts.cluster.release promote
+
+canary-down: install-dev ## The canary gone
+	python -m scripts.cluster.release remove
+
+rollback: install-dev ## What ran in the cluster before
+	python -m scripts.cluster.release rollback
+
+platform-up: install-dev ## MLflow with PostgreSQL in the cluster
+	python -m scripts.cluster.platform
 
 ui: install ## Open the MLflow UI on port 5000
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \

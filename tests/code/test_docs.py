@@ -27,8 +27,8 @@ def test_make_help_lists_every_target_that_is_for_people():
     command = ["make", "--no-print-directory", "help"]
     shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert {line.split()[1] for line in shown.splitlines()} == TARGETS
-    phony = re.search(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1]
-    assert set(phony.split()) == TARGETS
+    phony = re.findall(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(" ".join(phony).split()) == TARGETS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

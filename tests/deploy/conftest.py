@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.clones import Clone
+from tests.service.conftest import bundle_folder, serve  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,83 @@
+"""A cluster on this machine with the service in it: `make kind-up`, `make minikube-up`. There already? Then it is used.
+
+python -m scripts.cluster.up kind|minikube [--plain]
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from typing import Final
+
+from scripts.cluster.api import PICTURE, Cluster, kubectl
+from scripts.image.build import docker
+
+IMAGE: Final = "neocog:dev"
+TRIES: Final = 3  # kind's control plane now and then doesn't come up on a busy machine
+INSTALL: Final = {
+    "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
+    "minikube": "https://minikube.sigs.k8s.io/docs/start/",
+    "kubectl": "https://kubernetes.io/docs/tasks/tools/",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="cluster")
+    parser.add_argument("kind", choices=("kind", "minikube"))
+    parser.add_argument("--plain", action="store_true", help="kubectl apply -f k8s/, instead of the overlay")
+    options = parser.parse_args()
+    need(options.kind, "kubectl")
+    client = docker()
+    found = subprocess.run([client, "image", "inspect", IMAGE], capture_output=True, check=False)
+    if found.returncode:
+        sys.exit(f"cluster: there is no image {IMAGE}; `make image` builds it")
+    {"kind": kind, "minikube": minikube}[options.kind]()
+    kubectl("apply", *(["-f", "k8s/"] if options.plain else ["-k", f"deploy/overlays/{options.kind}"]))
+    cluster = Cluster()
+    try:
+        cluster.wait_for_rollout()
+    except RuntimeError as error:
+        kubectl("get", "pods,events", "--namespace", "neocog")
+        sys.exit(f"cluster: {error}")
+    answer = cluster.ask("POST", "/predict", PICTURE.read_bytes())
+    print(f"cluster: {PICTURE} is read as {answer['digit']} ({answer['confidence']:.1%}) by {answer['model_version']}")
+
+
+def need(*tools: str) -> None:
+    """Exits with where to get what is missing."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            sys.exit(f"cluster: {tool} is missing: {INSTALL[tool]}")
+
+
+def kind() -> None:
+    known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
+    if "neocog" in known:
+        _run("kind", "export", "kubeconfig", "--name", "neocog")
+    else:
+        for left in reversed(range(TRIES)):
+            made = subprocess.run(
+                ["kind", "create", "cluster", "--config", "deploy/kind/cluster.yaml", "--wait", "120s"], check=False
+            )
+            if made.returncode == 0:
+                break
+            subprocess.run(["kind", "delete", "cluster", "--name", "neocog"], check=False)
+            if not left:
+                sys.exit(f"cluster: kind could not create a cluster in {TRIES} tries")
+            time.sleep(5)
+    _run("kind", "load", "docker-image", IMAGE, "--name", "neocog")
+
+
+def minikube() -> None:
+    _run("minikube", "start", "--profile", "neocog", "--nodes", "2", "--wait", "all")
+    _run("minikube", "image", "load", IMAGE, "--profile", "neocog", "--overwrite")
+
+
+def _run(*command: str) -> None:
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"cluster: {' '.join(command[:3])} failed")
+
+
+if __name__ == "__main__":
+    main()

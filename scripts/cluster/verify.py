@@ -1,0 +1,78 @@
+"""Whether what runs in the cluster is what was built, and reads what it should.
+
+python -m scripts.cluster.verify
+
+Asks through the Service: /version against out/champion and the checkout, samples/, and every held-out digit of the test
+split where the pipeline left it: it must err just as often as when it was judged.
+"""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from model import bundle
+from model.canonical import Pixels
+from pipelines import paths
+from pipelines.prepare import Prepared, Split
+from pipelines.source import Source
+from scripts.cluster.api import Cluster
+
+BATCH = 128
+
+
+def main() -> None:
+    cluster, wrong = Cluster(), []
+    manifest = bundle.read(Path("out/champion"))
+    said = cluster.ask("GET", "/version")
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    for name, got, expected in (
+        ("the bundle", said["version"], manifest.version),
+        ("the model's SHA-256", said["sha256"]["model"], manifest.sha256["model"]),
+        ("the revision", (said["service"]["revision"] or "").removesuffix("-dirty"), revision),
+    ):
+        if got != expected:
+            wrong.append(f"{name} in the cluster is {got}, built was {expected}")
+    samples = sorted(Path("samples").glob("*.png"))
+    for sample in samples:
+        answer = cluster.ask("POST", "/predict", sample.read_bytes())
+        if not sample.stem.endswith(str(answer["digit"])):
+            wrong.append(f"{sample} is read as {answer['digit']}")
+    asked = len(samples)
+    if paths.PREPARED.exists() and paths.RAW.exists():
+        prepared, source = Prepared.load(paths.PREPARED), Source.load(paths.RAW)
+        rows = prepared.rows[prepared.splits == Split.TEST]
+        images, labels = source.images[rows], source.labels[rows]
+        read = [digit for i in range(0, len(images), BATCH) for digit in _read(cluster, images[i : i + BATCH])]
+        errors = sum(digit != label for digit, label in zip(read, labels, strict=True))
+        asked += len(images)
+        if errors != manifest.metrics["errors"]:
+            wrong.append(
+                f"{errors} held-out digits are read wrongly, at the gate it were {manifest.metrics['errors']:g}"
+            )
+    for line in wrong:
+        print(f"verify: {line}", file=sys.stderr)
+    if wrong:
+        sys.exit(1)
+    print(f"verify: bundle {manifest.version} of {revision[:12]} runs, and read {asked} pictures as it should")
+
+
+def _read(cluster: Cluster, images: Pixels) -> list[int]:
+    sent = [base64.b64encode(_png(image)).decode() for image in images]
+    body = json.dumps({"images": sent}).encode()
+    answer = cluster.ask("POST", "/predict/batch", body, "application/json")
+    return [entry["digit"] for entry in answer["predictions"]]
+
+
+def _png(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
