@@ -41,7 +41,11 @@ lint: install-dev ## Check style, types and the direction of imports
 	mypy
 	lint-imports
 	hadolint Dockerfile
-	check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml
+	check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --no-progress --quiet .github
+	scripts/ci/actionlint.sh
 
 format: install-dev ## Put the code in the one style
 	ruff check --fix

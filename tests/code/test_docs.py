@@ -57,13 +57,6 @@ def test_every_parameter_that_is_named_exists(page):
             assert name in params[section], f"{section}.{name}"
 
 
-def test_hooks_and_workflows_call_what_exists():
+def test_hooks_call_what_exists():
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert {hook["entry"].removeprefix("make ") for hook in hooks} <= TARGETS
-    for workflow in (REPOSITORY / ".github" / "workflows").glob("*.yml"):
-        jobs = yaml.safe_load(workflow.read_text())["jobs"]
-        for step in (step for job in jobs.values() for step in job["steps"]):
-            if "run" in step:
-                assert (REPOSITORY / step["run"]).exists()
-            else:
-                assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])
