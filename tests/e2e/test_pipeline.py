@@ -71,7 +71,7 @@ def experiment(clone, refused, tmp_path_factory):
 
 
 def test_every_stage_runs_once(cold):
-    assert cold.stages == STAGES
+    assert sorted(cold.stages) == sorted(STAGES)  # prepare and synthesize wait for nothing of each other
     assert "Traceback" not in cold.said
 
 
