@@ -14,11 +14,14 @@ RUN command -v strip > /dev/null \
 RUN python3 -m venv /tools
 ENV PATH=/tools/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
+COPY constraints.txt ./
+# Pinned, since it writes its version into what it builds.
+RUN pip install -q -c constraints.txt setuptools
 
 
 # Each folder of /layers becomes one layer of the image, the most stable first.
 FROM tools AS build
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
 COPY scripts/image/requirements.py scripts/image/trim.py scripts/image/
 ARG EXTRAS="serve postgres"
 RUN python3 scripts/image/requirements.py ${EXTRAS} > /requirements.txt \
@@ -28,7 +31,7 @@ COPY README.md LICENSE ./
 COPY model model
 COPY pipelines pipelines
 COPY service service
-RUN pip install -q --no-compile --no-deps --target /layers/code/app/code . \
+RUN pip install -q --no-compile --no-deps --no-build-isolation --target /layers/code/app/code . \
     && rm -r /layers/code/app/code/pipelines
 COPY out/champion /layers/bundle/app/bundle
 # One time for all files, whichever commit it is: what is the same stays the same layer.
@@ -51,7 +54,7 @@ RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers/compiled"]
 # The pipeline, as Kubernetes Jobs run it (deploy/training), and MLflow's server. torch computes on the CPU, unless
 # TORCH_BACKEND says otherwise; empty, it is whichever the index has.
 FROM tools AS training-tools
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
 COPY scripts/image/requirements.py scripts/image/
 ARG TORCH_BACKEND=cpu
 RUN if [ -n "${TORCH_BACKEND}" ]; then \
@@ -65,7 +68,7 @@ RUN python3 scripts/image/requirements.py train postgres > /requirements.txt \
     && find /tools/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete \
     && find /tools/lib -type d -name tests -prune -exec rm -rf {} +
 COPY . .
-RUN pip install -q --no-deps -e . \
+RUN pip install -q --no-deps --no-build-isolation -e . \
     && dvc init -q --no-scm \
     && python -c "import pipelines.train, pipelines.export, pipelines.evaluate, mlflow.server"
 

@@ -83,8 +83,8 @@ up: image image-training ## The whole thing on this machine: service, MLflow, Po
 settings: install ## Name the ConfigMap in k8s/ by its content, after an edit
 	python -m scripts.cluster.settings
 
-kind-up: install-dev ## A kind cluster with neocog:dev in it, answering
-	python -m scripts.cluster.up kind
+kind-up: install-dev ## A kind cluster with neocog:dev in it, answering (PLAIN=1: kubectl apply -f k8s/)
+	python -m scripts.cluster.up kind $(if $(PLAIN),--plain)
 
 minikube-up: install-dev ## The same with minikube
 	python -m scripts.cluster.up minikube

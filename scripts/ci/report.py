@@ -20,8 +20,9 @@ def table(here: dict[str, float], main: dict[str, float] | None) -> str:
     """A row for each metric; without main's the column is empty, and says why."""
     rows = ["| | here | main | |", "|---|---:|---:|---:|"]
     for name, said in SHOWN.items():
-        before = "" if main is None else f"{main[name]:.4f}"
-        difference = "" if main is None else f"{here[name] - main[name]:+.4f}"
+        known = None if main is None else main.get(name)
+        before = "" if known is None else f"{known:.4f}"
+        difference = "" if known is None else f"{here[name] - known:+.4f}"
         rows.append(f"| {said} | {here[name]:.4f} | {before} | {difference} |")
     if main is None:
         rows.append("\nThere is no run of main to compare with.")

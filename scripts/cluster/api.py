@@ -25,16 +25,17 @@ class Cluster:
     def __init__(self) -> None:
         try:
             config.load_kube_config()
+            self.context: str = config.list_kube_config_contexts()[1]["name"]
             self._client = client.ApiClient()
             self.apps = client.AppsV1Api(self._client)
             self.core = client.CoreV1Api(self._client)
             self.batch = client.BatchV1Api(self._client)
-            self.policy = client.PolicyV1Api(self._client)
+            self.scaling = client.AutoscalingV2Api(self._client)
             client.VersionApi(self._client).get_code(_request_timeout=10)
         except ConfigException:
             sys.exit("cluster: no kubeconfig; `make kind-up` or `make minikube-up` creates a cluster")
         except (HTTPError, ApiException) as error:
-            sys.exit(f"cluster: {config.list_kube_config_contexts()[1]['name']} does not answer: {error}")
+            sys.exit(f"cluster: {self.context} does not answer: {error}")
 
     def deployment(self, name: str = STABLE) -> Any:
         """Exits where there is none of that name."""
@@ -49,6 +50,11 @@ class Cluster:
         found = self.apps.list_namespaced_deployment(NAMESPACE, field_selector=f"metadata.name={name}")
         return bool(found.items)
 
+    def plain(self, part: Any) -> dict[str, Any]:
+        """Part of an object as the API has it."""
+        said: dict[str, Any] = self._client.sanitize_for_serialization(part)
+        return said
+
     def pods(self, name: str = STABLE) -> list[Any]:
         """Of a Deployment, without those that end."""
         labels = self.deployment(name).spec.selector.match_labels
@@ -56,24 +62,34 @@ class Cluster:
         found = self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
         return [pod for pod in found if pod.metadata.deletion_timestamp is None]
 
-    def rolled_out(self, name: str = STABLE) -> bool:
+    def rolled_out(self, name: str = STABLE, *, patient: bool = False) -> bool:
         """Whether what was asked for is what runs. Raises `RuntimeError` when it has taken too long."""
         found = self.deployment(name)
         status = found.status
         if (status.observed_generation or 0) < found.metadata.generation:
             return False
         for condition in status.conditions or []:
-            if condition.type == "Progressing" and condition.reason == "ProgressDeadlineExceeded":
+            if condition.type == "Progressing" and condition.reason == "ProgressDeadlineExceeded" and not patient:
                 raise RuntimeError(f"{name} has not rolled out: {condition.message}")
         wanted = found.spec.replicas
         return bool(wanted == status.updated_replicas == status.available_replicas == status.replicas)
 
-    def wait_for_rollout(self, name: str = STABLE, *, seconds: float = 300) -> None:
-        """Raises `RuntimeError` where it fails or takes too long."""
-        until(lambda: self.rolled_out(name), f"{name} to roll out", seconds)
+    def wait_for_rollout(self, name: str = STABLE, *, seconds: float = 300, patient: bool = False) -> None:
+        """Raises `RuntimeError` where it fails or takes too long; `patient` waits though its deadline has passed."""
+        until(lambda: self.rolled_out(name, patient=patient), f"{name} to roll out", seconds)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "image/png") -> Any:
-        """What the service answers, asked through its Service by the API server: no port of this machine is needed."""
+    def wait_for_all(self) -> None:
+        """Until the autoscaler has what it wants at least: the first pod is there before that."""
+        least = self.scaling.read_namespaced_horizontal_pod_autoscaler(STABLE, NAMESPACE).spec.min_replicas
+        until(lambda: self.deployment().spec.replicas >= least, f"{least} pods", 120)
+        self.wait_for_rollout()
+
+    def ask(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
+        """What the service answers, asked through its Service by the API server: no port of this machine is needed.
+
+        Bytes are a picture, a dictionary is JSON.
+        """
+        content_type = "application/json" if isinstance(body, dict) else "image/png"
         answer = self._client.call_api(
             f"/api/v1/namespaces/{NAMESPACE}/services/neocog:http/proxy{path}",
             method,

@@ -32,9 +32,15 @@ BEFORE, AFTER = 5, 15  # seconds of load around each deed; afterwards, so that o
 def main() -> None:
     parser = argparse.ArgumentParser(prog="drill")
     parser.add_argument("--rate", type=float, default=60, help="requests a second")
+    parser.add_argument(
+        "--context", default="", help="kubectl's, to confirm that it is the one, unless it is kind's or minikube's"
+    )
     options = parser.parse_args()
     cluster = Cluster()
-    cluster.wait_for_rollout()
+    if not cluster.context.startswith(("kind-", "neocog")) and options.context != cluster.context:
+        where = cluster.context
+        sys.exit(f"drill: it deletes pods and drains nodes of {where}; if that is meant: --context {where}")
+    cluster.wait_for_all()
     image = cluster.deployment().spec.template.spec.containers[0].image
     deeds: dict[str, Callable[[Cluster], None]] = {
         "nothing": lambda _: time.sleep(10),
@@ -163,7 +169,9 @@ def under_load(cluster: Cluster, image: str, rate: float, deed: Callable[[Cluste
     end = ["/usr/bin/python3", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"]
     stream.stream(cluster.core.connect_get_namespaced_pod_exec, pod, PLACE, command=end, stdout=True, stderr=True)
     until(lambda: phase() in ("Succeeded", "Failed"), "the load generator to end", 60)
-    said: dict[str, Any] = json.loads(cluster.core.read_namespaced_pod_log(pod, PLACE).strip().splitlines()[-1])
+    # Unread by the package, which takes a line of JSON for an object and gives its text in Python's spelling.
+    log = cluster.core.read_namespaced_pod_log(pod, PLACE, _preload_content=False).data.decode()
+    said: dict[str, Any] = json.loads(log.strip().splitlines()[-1])
     return said
 
 

@@ -8,7 +8,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from scripts.cluster.api import Cluster, kubectl, until
-from scripts.cluster.up import need
+from scripts.cluster.up import load, need
 
 PLACE: Final = "neocog-platform"
 SECRET: Final = "postgres"  # noqa: S105 - its name
@@ -17,6 +17,7 @@ SECRET: Final = "postgres"  # noqa: S105 - its name
 def main() -> None:
     need("kubectl")
     cluster = Cluster()
+    load("neocog-training:dev")
     kubectl("apply", "-f", "deploy/platform/00-namespace.yaml")
     made = client.V1Secret(
         metadata=client.V1ObjectMeta(name=SECRET), string_data={"password": secrets.token_urlsafe(24)}

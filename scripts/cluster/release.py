@@ -18,6 +18,7 @@ from kubernetes.client import V1Deployment, V1ObjectMeta
 from scripts.cluster.api import CANARY, NAMESPACE, STABLE, Cluster
 
 REVISION: Final = "deployment.kubernetes.io/revision"
+FAILED: Final = "neocog/failed"  # on the ReplicaSet of a release that never got ready
 TRACK: Final = "neocog/track"
 
 
@@ -28,6 +29,9 @@ def deploy(cluster: Cluster, image: str) -> str:
     try:
         cluster.wait_for_rollout()
     except RuntimeError as error:
+        failed = max(_revisions(cluster), key=_number)
+        marked = {"metadata": {"annotations": {FAILED: "true"}}}
+        cluster.apps.patch_namespaced_replica_set(failed.metadata.name, NAMESPACE, marked)
         rollback(cluster)
         sys.exit(f"release: {error}; {before} serves on")
     return f"{image} serves, instead of {before}"
@@ -73,28 +77,37 @@ def remove(cluster: Cluster) -> str:
 
 
 def rollback(cluster: Cluster) -> str:
-    """To the pods of the revision before; the ReplicaSets of older ones keep them (`revisionHistoryLimit`)."""
-    stable = cluster.deployment()
-    owned = [
+    """To the pods of the revision before, but for those that never got ready (`revisionHistoryLimit` keeps five)."""
+    now = int(cluster.deployment().metadata.annotations[REVISION])
+    before = [
         found
-        for found in cluster.apps.list_namespaced_replica_set(NAMESPACE).items
-        if any(owner.uid == stable.metadata.uid for owner in found.metadata.owner_references or [])
+        for found in _revisions(cluster)
+        if _number(found) < now and FAILED not in (found.metadata.annotations or {})
     ]
-    now = int(stable.metadata.annotations[REVISION])
-    before = [found for found in owned if int(found.metadata.annotations[REVISION]) < now]
     if not before:
-        sys.exit("release: there is nothing to go back to: this is the first revision")
-    last = max(before, key=lambda found: int(found.metadata.annotations[REVISION]))
-    template = last.spec.template
-    template.metadata.labels.pop("pod-template-hash", None)
-    stable.spec.template = template
-    stable.spec.replicas = cluster.deployment().spec.replicas  # the autoscaler's
-    cluster.apps.replace_namespaced_deployment(STABLE, NAMESPACE, stable)
+        sys.exit("release: there is nothing to go back to: no earlier revision was ever ready")
+    last = max(before, key=_number)
+    template = cluster.plain(last.spec.template)
+    template["metadata"]["labels"].pop("pod-template-hash", None)
+    # This alone, and not the Deployment as it was read: the autoscaler and the controller write to it meanwhile.
+    patch = [{"op": "replace", "path": "/spec/template", "value": template}]
+    cluster.apps.patch_namespaced_deployment(STABLE, NAMESPACE, patch)
     try:
-        cluster.wait_for_rollout()
+        cluster.wait_for_rollout(patient=True)
     except RuntimeError as error:
         sys.exit(f"release: {error}")
-    return f"back to revision {last.metadata.annotations[REVISION]}: {_image(cluster.deployment())}"
+    return f"back to revision {_number(last)}: {_image(cluster.deployment())}"
+
+
+def _revisions(cluster: Cluster) -> list[Any]:
+    """The stable Deployment's ReplicaSets."""
+    uid = cluster.deployment().metadata.uid
+    found = cluster.apps.list_namespaced_replica_set(NAMESPACE).items
+    return [one for one in found if any(owner.uid == uid for owner in one.metadata.owner_references or [])]
+
+
+def _number(replica_set: Any) -> int:
+    return int(replica_set.metadata.annotations[REVISION])
 
 
 def status(cluster: Cluster) -> str:

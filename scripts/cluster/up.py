@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Final
 
-from scripts.cluster.api import PICTURE, Cluster, kubectl
+from scripts.cluster.api import NAMESPACE, PICTURE, STABLE, Cluster, kubectl
 from scripts.image.build import docker
 
 IMAGE: Final = "neocog:dev"
@@ -29,14 +29,15 @@ def main() -> None:
     options = parser.parse_args()
     need(options.kind, "kubectl")
     client = docker()
-    found = subprocess.run([client, "image", "inspect", IMAGE], capture_output=True, check=False)
-    if found.returncode:
-        sys.exit(f"cluster: there is no image {IMAGE}; `make image` builds it")
+    made = _image_id(client)
     {"kind": kind, "minikube": minikube}[options.kind]()
     kubectl("apply", *(["-f", "k8s/"] if options.plain else ["-k", f"deploy/overlays/{options.kind}"]))
     cluster = Cluster()
+    # The name stays `dev`: without this the pods of the image before would stay, too.
+    noted = {"spec": {"template": {"metadata": {"annotations": {"neocog/image": made}}}}}
+    cluster.apps.patch_namespaced_deployment(STABLE, NAMESPACE, noted)
     try:
-        cluster.wait_for_rollout()
+        cluster.wait_for_all()
     except RuntimeError as error:
         kubectl("get", "pods,events", "--namespace", "neocog")
         sys.exit(f"cluster: {error}")
@@ -66,12 +67,29 @@ def kind() -> None:
             if not left:
                 sys.exit(f"cluster: kind could not create a cluster in {TRIES} tries")
             time.sleep(5)
-    _run("kind", "load", "docker-image", IMAGE, "--name", "neocog")
+    load(IMAGE)
+
+
+def load(image: str) -> None:
+    """Gives the current context's cluster an image of this machine; one that is no kind or minikube pulls its own."""
+    context = subprocess.run(["kubectl", "config", "current-context"], capture_output=True, text=True, check=False)
+    if context.stdout.startswith("kind-"):
+        _run("kind", "load", "docker-image", image, "--name", context.stdout.strip().removeprefix("kind-"))
+    elif context.stdout.strip() == "neocog":
+        _run("minikube", "image", "load", image, "--profile", "neocog", "--overwrite")
+
+
+def _image_id(client: str) -> str:
+    command = [client, "image", "inspect", "--format", "{{.Id}}", IMAGE]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        sys.exit(f"cluster: there is no image {IMAGE}; `make image` builds it")
+    return found.stdout.strip()
 
 
 def minikube() -> None:
     _run("minikube", "start", "--profile", "neocog", "--nodes", "2", "--wait", "all")
-    _run("minikube", "image", "load", IMAGE, "--profile", "neocog", "--overwrite")
+    load(IMAGE)
 
 
 def _run(*command: str) -> None:

@@ -8,7 +8,6 @@ split where the pipeline left it: it must err just as often as when it was judge
 
 import base64
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +62,7 @@ def main() -> None:
 
 def _read(cluster: Cluster, images: Pixels) -> list[int]:
     sent = [base64.b64encode(_png(image)).decode() for image in images]
-    body = json.dumps({"images": sent}).encode()
-    answer = cluster.ask("POST", "/predict/batch", body, "application/json")
+    answer = cluster.ask("POST", "/predict/batch", {"images": sent})
     return [entry["digit"] for entry in answer["predictions"]]
 
 

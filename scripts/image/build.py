@@ -7,6 +7,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,7 @@ from scripts.image.report import report
 
 CHAMPION: Final = Path("out/champion")
 PROMOTIONS: Final = Path("promotions.jsonl")
+BASES: Final = {"serving": ("BUILDER", "BASE"), "training": ("BUILDER", "RUNTIME")}
 OFFLINE: Final = {  # scripts/image/bases.sh makes them
     "serving": {"BUILDER": "neocog-builder", "BASE": "neocog-base"},
     "training": {"BUILDER": "neocog-builder-training", "RUNTIME": "neocog-runtime-training", "TORCH_BACKEND": ""},
@@ -29,23 +31,27 @@ def main() -> None:
     options = _parse(sys.argv[1:])
     manifest = promoted()
     arguments = identity(manifest) | (OFFLINE[options.target] if options.offline else {})
-    for base in ("BUILDER", "BASE", "RUNTIME"):
+    client = docker()
+    for base in BASES[options.target]:
         if base in os.environ:
             arguments[base] = os.environ[base]
-    client = docker()
+        if base not in arguments:
+            arguments[base] = resolved(client, base)
     command = [client, "build", "--target", options.target, "--tag", options.tag, *options.rest, "."]
     for name, value in arguments.items():
         command[2:2] = ["--build-arg", f"{name}={value}"]
+    # Newer engines use the last two: the image's time is the commit's, and nothing is attached that has another.
     env = {
         **os.environ,
         "DOCKER_BUILDKIT": "1",
         "SOURCE_DATE_EPOCH": str(commit_time()),
-    }  # newer engines use the latter
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+    }
     built = subprocess.run(command, env=env, check=False)
     if built.returncode:
         sys.exit(f"image: docker build ended with {built.returncode}")
     if options.target == "serving":
-        print(report(client, options.tag, base=arguments.get("BASE") if options.offline else None))
+        print(report(client, options.tag, base=arguments["BASE"]))
     print(f"image: {options.tag} has bundle {manifest.version}, built of {arguments['REVISION']}")
 
 
@@ -58,6 +64,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.tag = options.tag or ("neocog:dev" if options.target == "serving" else "neocog-training:dev")
     return options
+
+
+def resolved(client: str, base: str) -> str:
+    """The Dockerfile's default for `base`, pulled, by the digest it has today: the label says what was built on."""
+    default = re.search(rf"^ARG {base}=(\S+)", Path("Dockerfile").read_text(), re.MULTILINE)
+    assert default is not None
+    if subprocess.run([client, "pull", "--quiet", default[1]], stdout=subprocess.DEVNULL, check=False).returncode:
+        sys.exit(f"image: {default[1]} cannot be pulled; where there is no registry: `make image-offline`")
+    command = [client, "image", "inspect", "--format", "{{ index .RepoDigests 0 }}", default[1]]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def docker() -> str:
@@ -82,7 +98,7 @@ def promoted() -> Manifest:
 def identity(manifest: Manifest) -> dict[str, str]:
     """The build arguments that become labels. Their time is the commit's, so that a commit has one image."""
     revision = os.environ.get("NEOCOG_REVISION") or _git("rev-parse", "HEAD") or "unknown"
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"):
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!promotions.jsonl"):
         revision += "-dirty"
     created = datetime.datetime.fromtimestamp(commit_time(), datetime.UTC)
     return {

@@ -26,6 +26,7 @@ from model.bundle import Manifest
 from scripts.image.build import docker
 
 MANIFEST = "app/bundle/manifest.json"
+SYSTEM = "usr/lib/os-release"
 PARSER = HeaderParser()  # Python's METADATA and Debian's control files have the form of mail headers
 LICENCES = LicenseFactory()
 
@@ -45,19 +46,24 @@ def files(client: str, image: str) -> Iterator[tuple[str, str]]:
 
 
 def _says(name: str) -> bool:
-    debian = name == "var/lib/dpkg/status" or name.startswith("var/lib/dpkg/status.d/")
-    return name == MANIFEST or name.endswith(".dist-info/METADATA") or (debian and not name.endswith(".md5sums"))
+    if name.startswith("var/lib/dpkg/status"):
+        return not name.endswith(("-old", ".md5sums"))
+    return name in {MANIFEST, SYSTEM} or name.endswith(".dist-info/METADATA")
 
 
 def components(found: Iterable[tuple[str, str]]) -> Iterator[Component]:
-    """What the files that `files` found declare."""
-    for name, text in found:
+    """What the files that `files` found declare. Raises `KeyError` where they don't say which Debian it is."""
+    texts = dict(found)
+    system = dict(line.split("=", 1) for line in texts.pop(SYSTEM).replace('"', "").splitlines() if "=" in line)
+    yield _system(system)
+    for name, text in texts.items():
         if name == MANIFEST:
             yield _model(Manifest.model_validate_json(text))
         elif name.endswith("METADATA"):
             yield _python(PARSER.parsestr(text))
         else:
-            yield from (_debian(PARSER.parsestr(part)) for part in text.split("\n\n") if "Package:" in part)
+            parts = (PARSER.parsestr(part) for part in text.split("\n\n") if "Package:" in part)
+            yield from (_debian(part, system["VERSION_ID"]) for part in parts)
 
 
 def _python(said: Message) -> Component:
@@ -73,10 +79,19 @@ def _python(said: Message) -> Component:
     )
 
 
-def _debian(said: Message) -> Component:
+def _debian(said: Message, release: str) -> Component:
+    """With its release and its source package, by which Debian's advisories go: scanners find nothing without them."""
     name, version = said["Package"], said["Version"]
-    url = PackageURL("deb", "debian", name, version, {"arch": said["Architecture"]})
+    source, _, other = (said["Source"] or name).partition(" ")
+    upstream = f"{source}@{other.strip('()')}" if other else source
+    qualifiers = {"arch": said["Architecture"], "distro": f"debian-{release}", "upstream": upstream}
+    url = PackageURL("deb", "debian", name, version, qualifiers)
     return Component(name=name, version=version, purl=url, bom_ref=url.to_string())
+
+
+def _system(said: dict[str, str]) -> Component:
+    name, version = said["ID"], said["VERSION_ID"]
+    return Component(type=ComponentType.OPERATING_SYSTEM, name=name, version=version, bom_ref=f"{name}-{version}")
 
 
 def _model(manifest: Manifest) -> Component:

@@ -1,5 +1,6 @@
 """The scripts that speak with a cluster. There is none here: a small stand-in answers as its API server would."""
 
+import base64
 import http.client
 import http.server
 import json
@@ -51,8 +52,18 @@ class Api(http.server.BaseHTTPRequestHandler):
         return self.store(self.sent())
 
     def do_PATCH(self):
-        found = self.server.deployments[self.path.rpartition("/")[2]]
-        for container in self.sent()["spec"]["template"]["spec"]["containers"]:
+        name, sent = self.path.rpartition("/")[2], self.sent()
+        if "/replicasets/" in self.path:
+            [found] = [one for one in self.server.replica_sets if one["metadata"]["name"] == name]
+            found["metadata"]["annotations"] |= sent["metadata"]["annotations"]
+            return self.say(found)
+        found = self.server.deployments[name]
+        if isinstance(sent, list):
+            [operation] = sent
+            assert (operation["op"], operation["path"]) == ("replace", "/spec/template")
+            found["spec"]["template"] = operation["value"]
+            return self.store(found)
+        for container in sent["spec"]["template"]["spec"]["containers"]:
             found["spec"]["template"]["spec"]["containers"][0] |= container
         return self.store(found)
 
@@ -83,10 +94,15 @@ class Api(http.server.BaseHTTPRequestHandler):
         template = json.loads(json.dumps(spec["template"]))
         template["metadata"]["labels"]["pod-template-hash"] = "abc"
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
-        self.server.replica_sets.append({
-            "metadata": {"annotations": {release.REVISION: str(self.server.revision)}, "ownerReferences": [owner]},
-            "spec": {"selector": spec["selector"], "template": template},
-        })  # fmt: skip
+        known = [one for one in self.server.replica_sets if one["spec"]["template"] == template]
+        if known:  # a rollback takes the ReplicaSet of then, and gives it the newest number
+            known[0]["metadata"]["annotations"][release.REVISION] = str(self.server.revision)
+        else:
+            made = {"name": f"{meta['name']}-{self.server.revision}", "ownerReferences": [owner]}
+            made["annotations"] = {release.REVISION: str(self.server.revision)}
+            self.server.replica_sets.append(
+                {"metadata": made, "spec": {"selector": spec["selector"], "template": template}}
+            )
         self.server.deployments[meta["name"]] = document
         return self.say(document)
 
@@ -161,6 +177,7 @@ def test_a_release_that_never_gets_ready_goes_back_by_itself(cluster):
     with pytest.raises(SystemExit, match="neocog has not rolled out: too late; neocog:two serves on"):
         release.deploy(cluster, "neocog:bad")
     assert image(cluster) == "neocog:two"
+    assert release.rollback(cluster).endswith("neocog:dev")  # not to the one that failed
 
 
 def test_there_is_nothing_before_the_first(cluster):
@@ -203,8 +220,12 @@ def test_the_service_is_asked_through_the_api_server(cluster, api, serve):
     service = serve()
     api.service = service.port
     assert cluster.ask("GET", "/version")["name"] == "neocog"
-    answer = cluster.ask("POST", "/predict", (REPOSITORY / "samples" / "clean-3.png").read_bytes())
+    picture = (REPOSITORY / "samples" / "clean-3.png").read_bytes()
+    answer = cluster.ask("POST", "/predict", picture)
     assert answer["digit"] in range(10)
+    batch = {"images": [base64.b64encode(picture).decode()] * 2}
+    said = cluster.ask("POST", "/predict/batch", batch)["predictions"]
+    assert [one["digit"] for one in said] == [answer["digit"]] * 2
 
 
 def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, monkeypatch):
