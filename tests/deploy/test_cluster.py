@@ -1,10 +1,13 @@
 """The scripts that speak with a cluster. There is none here: a small stand-in answers as its API server would."""
 
+import asyncio
 import base64
+import contextlib
 import http.client
 import http.server
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -270,3 +273,65 @@ def test_the_load_generator_counts_what_is_answered_and_what_is_lost(serve, tmp_
     assert counts["kept ConnectionRefusedError"] > 0  # when it was gone
     # What came when the port closed was refused or reset; no answer was a wrong one, no open connection just ended.
     assert {what.partition(" ")[2] for what in counts} <= {"ok", "ConnectionRefusedError", "ConnectionResetError"}
+
+
+class Endpoints:
+    """As kube-proxy has it: a new connection goes to one of the endpoints, and stays there when that one is gone."""
+
+    def __init__(self, *ports):
+        self.ports = list(ports)
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._forward, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    async def _forward(self, reader, writer):
+        behind, to = await asyncio.open_connection("127.0.0.1", random.choice(self.ports))
+        await asyncio.gather(self._pass_on(reader, to), self._pass_on(behind, writer))
+
+    @staticmethod
+    async def _pass_on(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.call_later, 0.5, self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.mark.parametrize("drain", [3, 0])
+def test_a_rolling_update_loses_no_request_as_long_as_pods_drain(serve, tmp_path, drain):
+    """Two pods replaced one after the other, in the kubelet's order, under load on new and kept-alive connections."""
+    picture = REPOSITORY / "samples" / "clean-3.png"
+    pods = [serve(drain_seconds=drain) for _ in range(2)]
+    digit = pods[0].http.post("/predict", content=picture.read_bytes()).json()["digit"]
+    (tmp_path / f"picture-{digit}.png").write_bytes(picture.read_bytes())
+    endpoints = Endpoints(*(pod.port for pod in pods))
+    env = {**os.environ, "URL": f"http://127.0.0.1:{endpoints.port}", "RATE": "400", "SECONDS": "120"}
+    env["PICTURE"] = str(tmp_path / f"picture-{digit}.png")
+    command = [sys.executable, REPOSITORY / "scripts" / "cluster" / "load.py"]
+    load = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    time.sleep(2)
+    for old in pods:
+        new = serve(drain_seconds=drain)  # ready
+        endpoints.ports.append(new.port)
+        endpoints.ports.remove(old.port)
+        time.sleep(1)  # preStop
+        assert old.stop() == 0
+    time.sleep(1)
+    load.send_signal(signal.SIGTERM)
+    counts = json.loads(load.communicate(timeout=30)[0])["counts"]
+    endpoints.close()
+    print(counts)
+    assert counts["kept ok"] > 100
+    assert counts["new ok"] > 100
+    lost = sum(counts.values()) - counts["kept ok"] - counts["new ok"]
+    if drain:
+        assert lost == 0
+    else:
+        assert lost > 0  # what draining is for
