@@ -8,4 +8,4 @@ run=$(gh run list --repo "$GITHUB_REPOSITORY" --workflow ci.yml --branch main --
 gh run download "$run" --repo "$GITHUB_REPOSITORY" --name metrics --dir out/main || echo "main's metrics are gone"
 [ -e out/champion ] || gh run download "$run" --repo "$GITHUB_REPOSITORY" --name champion --dir out/main || echo "main's champion is gone"
 [ ! -e out/main/out/champion ] || { mkdir -p out && mv out/main/out/champion out/champion; }
-[ -e promotions.jsonl ] || [ ! -e out/main/promotions.jsonl ] || mv out/main/promotions.jsonl .
+[ -e promotions.jsonl ] || [ ! -e out/main/promotions.jsonl ] || cp out/main/promotions.jsonl .

@@ -29,7 +29,6 @@ class Cluster:
             self._client = client.ApiClient()
             self.apps = client.AppsV1Api(self._client)
             self.core = client.CoreV1Api(self._client)
-            self.batch = client.BatchV1Api(self._client)
             self.scaling = client.AutoscalingV2Api(self._client)
             client.VersionApi(self._client).get_code(_request_timeout=10)
         except ConfigException:
@@ -87,18 +86,21 @@ class Cluster:
     def ask(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
         """What the service answers, asked through its Service by the API server: no port of this machine is needed.
 
-        Bytes are a picture, a dictionary is JSON.
+        Bytes are a picture, a dictionary is JSON. Raises `RuntimeError` where the answer is an error.
         """
         content_type = "application/json" if isinstance(body, dict) else "image/png"
-        answer = self._client.call_api(
-            f"/api/v1/namespaces/{NAMESPACE}/services/neocog:http/proxy{path}",
-            method,
-            header_params={"Content-Type": content_type, "Accept": "application/json"},
-            body=body,
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _return_http_data_only=True,
-        )
+        try:
+            answer = self._client.call_api(
+                f"/api/v1/namespaces/{NAMESPACE}/services/neocog:http/proxy{path}",
+                method,
+                header_params={"Content-Type": content_type, "Accept": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+            )
+        except ApiException as error:
+            raise RuntimeError(f"{method} {path} is answered with {error.status}: {error.body!r}") from None
         return json.loads(answer.data)
 
 

@@ -40,6 +40,14 @@ def main() -> None:
     if not cluster.context.startswith(("kind-", "neocog")) and options.context != cluster.context:
         where = cluster.context
         sys.exit(f"drill: it deletes pods and drains nodes of {where}; if that is meant: --context {where}")
+    try:
+        drill(cluster, options.rate)
+    except RuntimeError as error:
+        sys.exit(f"drill: {error}")
+
+
+def drill(cluster: Cluster, rate: float) -> None:
+    """Prints a table, and exits with 1 where a request was lost."""
     cluster.wait_for_all()
     image = cluster.deployment().spec.template.spec.containers[0].image
     deeds: dict[str, Callable[[Cluster], None]] = {
@@ -54,7 +62,7 @@ def main() -> None:
     _prepare(cluster)
     try:
         for name, deed in tqdm(deeds.items(), "drill", disable=not sys.stderr.isatty()):
-            said = under_load(cluster, image, options.rate, deed)
+            said = under_load(cluster, image, rate, deed)
             failed = {what: n for what, n in said["counts"].items() if not what.endswith(" ok")}
             total = sum(said["counts"].values())
             lost += sum(failed.values())
@@ -169,6 +177,11 @@ def under_load(cluster: Cluster, image: str, rate: float, deed: Callable[[Cluste
     end = ["/usr/bin/python3", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"]
     stream.stream(cluster.core.connect_get_namespaced_pod_exec, pod, PLACE, command=end, stdout=True, stderr=True)
     until(lambda: phase() in ("Succeeded", "Failed"), "the load generator to end", 60)
+    return counted(cluster, pod)
+
+
+def counted(cluster: Cluster, pod: str) -> dict[str, Any]:
+    """What the load generator in `pod` printed last."""
     # Unread by the package, which takes a line of JSON for an object and gives its text in Python's spelling.
     log = cluster.core.read_namespaced_pod_log(pod, PLACE, _preload_content=False).data.decode()
     said: dict[str, Any] = json.loads(log.strip().splitlines()[-1])

@@ -33,7 +33,7 @@ def deploy(cluster: Cluster, image: str) -> str:
         marked = {"metadata": {"annotations": {FAILED: "true"}}}
         cluster.apps.patch_namespaced_replica_set(failed.metadata.name, NAMESPACE, marked)
         rollback(cluster)
-        sys.exit(f"release: {error}; {before} serves on")
+        sys.exit(f"release: {error}; {_image(cluster.deployment())} serves on")
     return f"{image} serves, instead of {before}"
 
 

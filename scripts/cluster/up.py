@@ -38,10 +38,10 @@ def main() -> None:
     cluster.apps.patch_namespaced_deployment(STABLE, NAMESPACE, noted)
     try:
         cluster.wait_for_all()
+        answer = cluster.ask("POST", "/predict", PICTURE.read_bytes())
     except RuntimeError as error:
-        kubectl("get", "pods,events", "--namespace", "neocog")
+        kubectl("get", "pods,events", "--namespace", NAMESPACE)
         sys.exit(f"cluster: {error}")
-    answer = cluster.ask("POST", "/predict", PICTURE.read_bytes())
     print(f"cluster: {PICTURE} is read as {answer['digit']} ({answer['confidence']:.1%}) by {answer['model_version']}")
 
 

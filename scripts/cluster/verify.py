@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from model import bundle
+from model.bundle import BundleError, Manifest
 from model.canonical import Pixels
 from pipelines import paths
 from pipelines.prepare import Prepared, Split
@@ -25,8 +26,15 @@ BATCH = 128
 
 
 def main() -> None:
-    cluster, wrong = Cluster(), []
-    manifest = bundle.read(Path("out/champion"))
+    try:
+        verify(Cluster(), bundle.read(Path("out/champion")))
+    except (BundleError, RuntimeError) as error:
+        sys.exit(f"verify: {error}")
+
+
+def verify(cluster: Cluster, manifest: Manifest) -> None:
+    """Exits with 1 and a line for each thing that isn't as it should be."""
+    wrong = []
     said = cluster.ask("GET", "/version")
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     for name, got, expected in (

@@ -18,7 +18,7 @@ import time
 import pytest
 import yaml
 
-from scripts.cluster import release
+from scripts.cluster import drill, release
 from scripts.cluster.api import Cluster
 from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
@@ -35,6 +35,8 @@ class Api(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path == "/version/":
             return self.say(dict.fromkeys(VERSION.split(), "1"))
+        if path.endswith("/log"):
+            return self.say({"counts": {"new ok": 2}, "slowest": 0.1}, kind="text/plain")
         if path.endswith("/replicasets"):
             return self.say({"items": self.server.replica_sets})
         if path == DEPLOYMENTS:
@@ -121,10 +123,10 @@ class Api(http.server.BaseHTTPRequestHandler):
     def sent(self):
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def say(self, document, code=200):
+    def say(self, document, code=200, kind="application/json"):
         body = json.dumps(document).encode()
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -231,6 +233,16 @@ def test_the_service_is_asked_through_the_api_server(cluster, api, serve):
     assert [one["digit"] for one in said] == [answer["digit"]] * 2
 
 
+def test_what_the_load_generator_counted_is_read_from_its_log(cluster):
+    assert drill.counted(cluster, "load-1") == {"counts": {"new ok": 2}, "slowest": 0.1}
+
+
+def test_an_answer_that_is_an_error_is_a_line(cluster, api, serve):
+    api.service = serve().port
+    with pytest.raises(RuntimeError, match=r"POST /predict is answered with 415: .*not-an-image"):
+        cluster.ask("POST", "/predict", b"no picture")
+
+
 def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     with pytest.raises(SystemExit, match="no kubeconfig; `make kind-up`"):
@@ -240,13 +252,15 @@ def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("tools", "said"), [
     ((), "cluster: kind is missing: https://kind.sigs.k8s.io"),
     (("kind",), "cluster: kubectl is missing: https://kubernetes.io"),
+    (("kind", "kubectl"), "docker is missing: apt-get install docker.io, or https://docs.docker.com/engine/install/"),
 ])  # fmt: skip
 def test_what_is_missing_is_said_with_where_to_get_it(tmp_path, tools, said):
     for tool in tools:
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
+    env = {"PATH": str(tmp_path), "DOCKER": "no-such-client"}
     command = [sys.executable, "-m", "scripts.cluster.up", "kind"]
-    ran = subprocess.run(command, cwd=REPOSITORY, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.startswith(said)
 

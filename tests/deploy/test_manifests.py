@@ -38,7 +38,7 @@ CONTAINERS = [container for document in PODS for container in pod(document)["spe
 
 
 def names(documents):
-    return [f"{d['kind']}-{d['metadata'].get('name', 'generated')}" for d in documents]
+    return [f"{d['kind']}-{d['metadata']['name']}" for d in documents]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -231,6 +231,17 @@ def test_training_speaks_to_the_platform():
     [server] = [d for d in PODS if d["metadata"].get("name") == "mlflow"]
     [hosts] = [a for a in pod(server)["spec"]["containers"][0]["command"] if a.startswith("--allowed-hosts=")]
     assert uri.removeprefix("http://") in hosts.removeprefix("--allowed-hosts=").split(",")
+
+
+def test_the_job_and_the_cronjob_run_the_same_pod():
+    [job] = [d for d in ALL if d["kind"] == "Job"]
+    [cronjob] = [d for d in ALL if d["kind"] == "CronJob"]
+    assert cronjob["spec"]["jobTemplate"]["spec"] == job["spec"]
+
+
+def test_everything_can_be_applied():
+    """A `generateName` could only be created."""
+    assert all(document["metadata"].get("name") for document in ALL)
 
 
 def test_kind_maps_the_port_of_its_overlay(built):
