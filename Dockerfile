@@ -48,7 +48,7 @@ COPY --from=build /layers/code/ /
 COPY --from=build /layers/bundle/ /
 COPY scripts/image/prove.py /
 ENV PYTHONPATH=/app/code:/app/lib PYTHONPYCACHEPREFIX=/layers/compiled/app/compiled PYTHONHASHSEED=0
-RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers/compiled"]
+RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers"]
 
 
 # The pipeline, as Kubernetes Jobs run it (deploy/training), and MLflow's server. torch computes on the CPU, unless
@@ -89,6 +89,7 @@ FROM ${BASE} AS serving
 COPY --from=build /layers/lib/ /
 COPY --from=proven /layers/compiled/ /
 COPY --from=build /layers/code/ /
+COPY --from=proven /layers/compiled-code/ /
 COPY --from=build /layers/bundle/ /
 COPY --from=build --chown=65532:65532 /layers/data/ /
 ENV PYTHONPATH=/app/code:/app/lib \

@@ -31,8 +31,11 @@ LATER = (
 )
 
 
-def main(bundle: Path, compiled: Path) -> None:
-    """Gives the compiled modules the time of all other files. Exits with a line where the bundle fails."""
+def main(bundle: Path, layers: Path) -> None:
+    """Gives the compiled modules the time of all other files, and ours a layer of their own: they change most.
+
+    Exits with a line where the bundle fails.
+    """
     try:
         manifest = Predictor.load(bundle).manifest
     except BundleError as error:
@@ -43,7 +46,10 @@ def main(bundle: Path, compiled: Path) -> None:
         _read(kind)
     journal = {**os.environ, "NEOCOG_JOURNAL": "sqlite:////tmp/journal.db"}
     subprocess.run([sys.executable, "-m", "service.journal.migrations"], env=journal, check=True)
-    for path in (*compiled.rglob("*"), compiled):
+    ours = Path("app/compiled/app/code")
+    (layers / "compiled-code" / ours).parent.mkdir(parents=True)
+    (layers / "compiled" / ours).rename(layers / "compiled-code" / ours)
+    for path in layers.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (TIME, TIME))
     print(f"prove: bundle {manifest.version} gives its golden answers")

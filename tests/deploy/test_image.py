@@ -215,6 +215,21 @@ def test_two_builds_have_the_same_layers(engine, image, build):
         engine.images.remove("neocog-test-again", force=True)
 
 
+def test_other_code_changes_no_layer_of_the_libraries(engine, image, checkout, build):
+    module = checkout.folder / "service" / "health.py"
+    before = module.read_text()
+    module.write_text(before + "\n# another\n")
+    try:
+        build("neocog-test-other")
+        other = engine.images.get("neocog-test-other").attrs["RootFS"]["Layers"]
+    finally:
+        module.write_text(before)
+        engine.images.remove("neocog-test-other", force=True)
+    same = [a == b for a, b in zip(image.attrs["RootFS"]["Layers"], other, strict=True)]
+    # Of the last six: libraries, what is compiled of them, code, what is compiled of it, bundle, data.
+    assert same[-6:] == [True, True, False, False, True, True]
+
+
 def test_the_sbom_lists_what_is_in_it(image, checkout, listing):
     ran = checkout.run("python", "-m", "scripts.image.sbom", "neocog-test")
     assert ran.returncode == 0, ran.stderr
