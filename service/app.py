@@ -130,6 +130,7 @@ async def _sample(admission: Admission, journal: Journal | None) -> None:
     while True:
         metrics.IN_FLIGHT.set(admission.in_flight)
         metrics.JOURNAL_QUEUE.set(journal.depth if journal else 0)
+        metrics.JOURNAL_FULL.set(journal is not None and journal.full)
         await asyncio.sleep(SAMPLED)
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import problems
-from service.journal import ID, JournalUnavailable
+from service.journal import ID, JournalFull, JournalUnavailable
 from service.problems import Problem
 from service.state import state
 from service.upload import body
@@ -49,6 +49,8 @@ async def feedback(request: Request) -> Response:
         raise Problem(503, "no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
     try:
         await serving.journal.feedback(said.prediction_id, said.label)
+    except JournalFull as error:
+        raise Problem(503, "journal-full", f"the label was not kept: {error}", retry_after=60) from None
     except JournalUnavailable as error:
         raise Problem(503, "journal-unavailable", f"the label was not kept: {error}", retry_after=5) from None
     return Response(orjson.dumps(said.model_dump()), 201, media_type="application/json")

@@ -45,6 +45,9 @@ REJECTED: Final = Counter("neocog_rejected", "requests refused", ["reason"])
 JOURNAL_QUEUE: Final = Gauge(
     "neocog_journal_queue_depth", "rows that wait for the journal", multiprocess_mode="livesum"
 )
+JOURNAL_FULL: Final = Gauge(
+    "neocog_journal_full", "1 while the journal has no room for predictions", multiprocess_mode="livemax"
+)
 JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
 JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions the journal had no room for")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])

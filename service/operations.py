@@ -66,9 +66,14 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """200 where the model, asked about a known picture, still says what it must, and the service is not about to end.
 
-    The service doesn't listen before its model has proved itself.
+    The service doesn't listen before its model has proved itself. A full journal is a second line: the service answers
+    on without it.
     """
-    return Response(f"ready: model {check_ready(state(request))}\n", media_type="text/plain")
+    serving = state(request)
+    said = f"ready: model {check_ready(serving)}\n"
+    if serving.journal is not None and serving.journal.full:
+        said += "journal: full; predictions are answered and not kept\n"
+    return Response(said, media_type="text/plain")
 
 
 @router.get("/version")

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     journal: str = Field("sqlite:///journal.db", description="SQLAlchemy URL of the journal; off: keep none")
     journal_queue: int = Field(10_000, ge=1, description="predictions that wait for the journal; more are dropped")
     journal_max_bytes: int = Field(
-        0, ge=0, description="a journal in SQLite that has grown so large takes no more; 0: no bound"
+        0, ge=0, description="how large SQLite's file may grow; the last tenth is for labels; 0: no bound"
     )
     redis: str = Field("", description="redis://… shares rate limits and idempotent replay between replicas")
     rate_limit: Annotated[str, AfterValidator(_rate)] = Field(

@@ -29,6 +29,7 @@ AT_ONCE: Final = 500  # rows of one INSERT
 GATHER: Final = 0.25  # seconds the writer lets rows come together
 FEEDBACK_WAITING: Final = 64  # labels that wait for the database; more are refused
 RETRY: Final = (0.1, 2.0)  # seconds after a failure: at first, at most
+FULL_RETRY: Final = 1.0  # seconds between two tries to write one row to a full journal
 ID: Final = 32  # hexadecimal digits of a prediction's id
 TAG: Final = 200  # characters a client may send to find its predictions again
 _URL: Final = re.compile(r"(sqlite):///.+|(postgres(?:ql)?(?:\+psycopg)?)://\S+")
@@ -36,6 +37,10 @@ _URL: Final = re.compile(r"(sqlite):///.+|(postgres(?:ql)?(?:\+psycopg)?)://\S+"
 
 class JournalUnavailable(Exception):
     """The database cannot be written to now."""
+
+
+class JournalFull(JournalUnavailable):
+    """The database answers, but has no room: `NEOCOG_JOURNAL_MAX_BYTES` is reached, or the disk is full."""
 
 
 class Unwritable(JournalUnavailable):
@@ -75,6 +80,7 @@ class Journal:
     def __init__(self, url: str, capacity: int, max_bytes: int = 0) -> None:
         self._url, self._capacity, self._max_bytes = checked(url), capacity, max_bytes
         self._rows: deque[Row] = deque()
+        self.full = False  # the last prediction found no room; new ones queue up, then are dropped
         self._gone = threading.Event()  # set: no more rows will come
         self._arrived = threading.Event()
         self._abandoned = False  # nobody waits for the writer any more
@@ -162,19 +168,36 @@ class Journal:
                 except Unwritable as error:
                     self._set_aside(rows, error)
                     continue
+                except JournalFull as error:
+                    if self._is_full(rows, error):
+                        return
+                    continue
                 except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
                     if wait == RETRY[0]:
                         log.warning("the journal cannot be written, predictions are queued: %s", error)
                     time.sleep(wait)
                     wait = min(2 * wait, RETRY[1])
                     continue
-                if wait != RETRY[0]:
+                if wait != RETRY[0] or self.full:
                     log.warning("the journal is written again")
-                    wait = RETRY[0]
+                    wait, self.full = RETRY[0], False
                 for _ in rows:
                     self._rows.popleft()
                 self._at_once = min(2 * self._at_once, AT_ONCE)
                 metrics.JOURNAL_WRITTEN.inc(len(rows))
+
+    def _is_full(self, rows: list[Row], error: Exception) -> bool:
+        """Tries half as many rows, down to one, so that the last free page is used; then waits for room.
+
+        True where nobody may wait any longer: the service ends, and the rows that are left count as dropped.
+        """
+        if len(rows) > 1:
+            self._at_once = len(rows) // 2
+            return False
+        if not self.full:
+            log.warning("the journal is full, predictions are queued and then dropped: %s", error)
+            self.full = True
+        return self._gone.wait(FULL_RETRY)
 
     def _set_aside(self, rows: list[Row], error: Exception) -> None:
         """A row that the database will never take must not keep the others out: found by halves, and dropped."""

@@ -7,25 +7,30 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from service.ids import new_id
-from service.journal import JournalUnavailable, Row, Unwritable, tables
+from service.journal import JournalFull, JournalUnavailable, Row, Unwritable, tables
 
 PATIENCE: Final = 5  # seconds for a connection, or for another writer of the same SQLite file
+RESERVE: Final = 0.1  # of `NEOCOG_JOURNAL_MAX_BYTES`, kept for labels: predictions stop before
+_NO_ROOM: Final = {"SQLITE_FULL", "53100"}  # SQLite's name, PostgreSQL's code (disk_full)
 
 
 class Database:
-    """Whatever goes wrong with it is a `JournalUnavailable`."""
+    """Whatever goes wrong with it is a `JournalUnavailable`.
+
+    A file of SQLite grows to `max_bytes` by labels, and to nine tenths of that by predictions; 0 sets no bound.
+    """
 
     def __init__(self, url: str, max_bytes: int = 0) -> None:
-        self._engine = engine(url, max_bytes)
+        self._engine = engine(url)
+        self._max_bytes = max_bytes if self._engine.dialect.name == "sqlite" else 0
         self._insertion = _insertion(self._engine)
         self._migrated = False
         self._lock = threading.Lock()  # of the migration, which the writer and the first feedback may both want
@@ -38,7 +43,7 @@ class Database:
                 if _revision(self._engine) != tables.HEAD:
                     _upgrade(self._engine.url)
             except SQLAlchemyError as error:
-                raise JournalUnavailable(_short(error)) from None
+                raise _unavailable(error) from None
             self._migrated = True
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -46,11 +51,12 @@ class Database:
         self.migrate()
         try:
             with self._engine.begin() as connection:
+                self._bound(connection, 1 - RESERVE)
                 connection.exec_driver_sql(*self._statement(rows))
         except (DataError, IntegrityError) as error:
             raise Unwritable(_short(error)) from None
         except SQLAlchemyError as error:
-            raise JournalUnavailable(_short(error)) from None
+            raise _unavailable(error) from None
 
     def feedback(self, prediction_id: str, label: int) -> None:
         """Returns once it is kept."""
@@ -58,12 +64,19 @@ class Database:
         row = {"id": new_id(), "prediction_id": prediction_id, "time": time.time(), "label": label}
         try:
             with self._engine.begin() as connection:
+                self._bound(connection, 1)
                 connection.execute(tables.feedback.insert(), row)
         except SQLAlchemyError as error:
-            raise JournalUnavailable(_short(error)) from None
+            raise _unavailable(error) from None
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _bound(self, connection: Connection, share: float) -> None:
+        """How large this transaction may make the file. SQLite binds a connection, so each transaction says it anew."""
+        if self._max_bytes:
+            page = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={max(1, int(self._max_bytes * share) // page)}")
 
     def _statement(self, rows: Sequence[Row]) -> tuple[str, tuple[object, ...]]:
         """One INSERT and its values.
@@ -77,8 +90,8 @@ class Database:
         return head + ",".join([one] * len(rows)) + tail, tuple(values)
 
 
-def engine(url: str, max_bytes: int = 0) -> Engine:
-    """For the journal at `url`, which `service.journal.checked` has seen; SQLite's grows to `max_bytes`, unless 0."""
+def engine(url: str) -> Engine:
+    """For the journal at `url`, which `service.journal.checked` has seen."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     if not sqlite:
@@ -95,15 +108,12 @@ def engine(url: str, max_bytes: int = 0) -> Engine:
         paramstyle=style,
     )  # fmt: skip
     if sqlite:
-        event.listen(made, "connect", partial(_prepare_sqlite, max_bytes=max_bytes))
+        event.listen(made, "connect", _prepare_sqlite)
     return made
 
 
-def _prepare_sqlite(connection: Any, _: object, *, max_bytes: int) -> None:
+def _prepare_sqlite(connection: Any, _: object) -> None:
     """WAL: readers and the writer don't wait for one another, and a killed process loses nothing committed."""
-    if max_bytes:
-        page = connection.execute("PRAGMA page_size").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -140,6 +150,12 @@ def _revision(of: Engine) -> str | None:
         connection.rollback()
         connection.execute(text("SELECT 1"))  # raises when it is the database that is missing
         return None
+
+
+def _unavailable(error: SQLAlchemyError) -> JournalUnavailable:
+    said = getattr(error, "orig", None)
+    code = getattr(said, "sqlite_errorname", None) or getattr(said, "sqlstate", None)
+    return (JournalFull if code in _NO_ROOM else JournalUnavailable)(_short(error))
 
 
 def _short(error: Exception) -> str:

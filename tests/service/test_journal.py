@@ -1,5 +1,8 @@
 """What is kept of every prediction and every feedback: in SQLite, and in a real PostgreSQL that comes and goes."""
 
+import asyncio
+import base64
+import contextlib
 import os
 import shutil
 import signal
@@ -20,8 +23,8 @@ from alembic.script import ScriptDirectory
 
 from model.canonical import canonical
 from service.ids import new_id
-from service.journal import Journal, Row, checked, tables
-from service.journal.database import engine
+from service.journal import Journal, JournalFull, Row, checked, tables
+from service.journal.database import RESERVE, engine
 from service.journal.migrations import configuration, upgrade
 from service.settings import SettingsError
 from tests.bundles import DIGITS, png
@@ -237,22 +240,79 @@ def test_a_full_queue_drops_and_counts(tmp_path, url):
     assert len(rows(url, tables.predictions)) == 100
 
 
-def test_a_journal_that_may_not_grow_is_full_and_predictions_go_on(serve, url, tmp_path):
+def sqlite(url, statement):
+    """The first value of what `statement` gives, on a connection of its own."""
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        return (connection.execute(statement).fetchone() or [None])[0]
+
+
+def filled(url, share):
+    """Whether a file bounded to 400,000 bytes has grown to this share of them, but for the pages one row may need."""
+    bound = int(400_000 * share) // 4096
+    return bound - 4 <= sqlite(url, "PRAGMA page_count") <= bound
+
+
+def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url):
+    journal, labels = Journal(url, 10_000, max_bytes=400_000), []
+    for _ in range(3000):
+        journal.put(row())
+    until(lambda: journal.full)
+    assert filled(url, 1 - RESERVE)
+    written = sqlite(url, "SELECT count(*) FROM predictions")
+    assert 0 < written == 3000 - journal.depth
+
+    def label_until_full():
+        for _ in range(400_000 // 73):  # a label's own bytes, so more than there can be room for
+            asyncio.run(journal.feedback(ID, 3))
+            labels.append(ID)
+
+    with pytest.raises(JournalFull, match="full"):
+        label_until_full()
+    assert filled(url, 1)
+    assert sqlite(url, "SELECT count(*) FROM feedback") == len(labels) > 0
+    assert sqlite(url, "SELECT count(*) FROM predictions") == written
+    until(lambda: sqlite(url, "DELETE FROM predictions") or journal.depth == 0, within=60)
+    until(lambda: not journal.full)
+    asyncio.run(journal.feedback(ID, 3))
+    journal.close(within=30)
+
+
+def test_a_full_journal_does_not_hold_up_the_end(url):
+    from service import metrics
+
+    journal = Journal(url, 10_000, max_bytes=200_000)
+    for _ in range(2000):
+        journal.put(row())
+    until(lambda: journal.full)
+    left, dropped = journal.depth, metrics.JOURNAL_DROPPED._value.get()
+    journal.close(within=3600)  # a writer that tried until then would be killed by the test's own limit
+    assert metrics.JOURNAL_DROPPED._value.get() - dropped == left > 0
+
+
+def test_a_service_whose_journal_is_full_says_so_and_answers_on(serve, url, tmp_path):
     service = serve(journal=url, journal_max_bytes=200_000, journal_queue=500)
-    with httpx2.Client(base_url=service.address) as client:
-        client.post("/predict", content=PICTURES[0])
-        until(lambda: service.metric("neocog_journal_written_total") > 0)
-        for _ in range(200):
-            images = [("image", ("d", PICTURES[i % 10])) for i in range(10)]
-            assert client.post("/predict/batch", files=images).status_code == 200
-        assert service.metric("neocog_journal_dropped_total") > 0
-        for _ in range(500):  # some still fit into the last page
-            said = client.post("/feedback", json={"prediction_id": ID, "label": 3})
-            if said.status_code == 503:
-                break
-        assert said.json()["reason"] == "journal-unavailable"
+    assert "journal" not in service.http.get("/readyz").text
+    batch = {"images": [base64.b64encode(picture).decode() for picture in PICTURES] * 20}
+
+    def is_full():
+        assert service.http.post("/predict/batch", json=batch).status_code == 200
+        return service.metric("neocog_journal_full") and service.metric("neocog_journal_dropped_total")
+
+    until(is_full, within=60)
+    said = service.http.get("/readyz")
+    assert said.status_code == 200
+    assert said.text.splitlines()[1] == "journal: full; predictions are answered and not kept"
+    for _ in range(200_000 // 73):  # a label's own bytes, so more than there can be room for
+        answer = service.http.post("/feedback", json={"prediction_id": ID, "label": 3})
+        if answer.status_code != 201:
+            break
+    assert (answer.status_code, answer.json()["reason"], answer.headers["retry-after"]) == (503, "journal-full", "60")
+    assert service.http.post("/predict", content=PICTURES[0]).status_code == 200
+    assert len([line for line in service.log if "the journal is full" in line]) == 1
+    written = service.metric("neocog_journal_written_total")
+    assert service.stop() == 0
     assert (tmp_path / "journal.db").stat().st_size <= 200_000
-    assert len(rows(url, tables.predictions)) == service.metric("neocog_journal_written_total") > 100
+    assert len(rows(url, tables.predictions)) == written > 0
 
 
 def test_a_database_that_never_comes_back_is_counted_at_the_end():
