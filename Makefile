@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: kind-up minikube-up kind-down verify drill deploy canary promote canary-down rollback platform-up settings
-.PHONY: help demo serve test lint format bench compare ablation image image-offline image-training sbom up ui sync samples constraints install install-dev clean
+.PHONY: help demo serve test lint format bench bench-abuse compare ablation image image-offline image-training sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -53,6 +53,9 @@ format: install-dev ## Put the code in the one style
 
 bench: install ## Time the service beside the tutorials' form and beside uvicorn alone (needs wrk)
 	python scripts/bench_serving.py
+
+bench-abuse: install ## Measure what overload, slow clients and bombs cost the others
+	python -m scripts.bench_abuse
 
 compare: install ## Train and judge every classifier of the line-up: table and curves in out/compare/
 	dvc repro pipelines/compare/dvc.yaml

@@ -198,7 +198,7 @@ def test_the_champion_is_served_and_reads_held_out_digits(clone, cold):
                 right += answer["digit"] == source.labels[row]
     finally:
         service.send_signal(signal.SIGTERM)
-        service.wait(timeout=10)
+        service.wait(timeout=120)
         drain.join()
         service.stderr.close()
     assert right >= 95

@@ -53,7 +53,7 @@ class Service:
             pytest.fail("the service did not start:\n" + "".join(self.log))
         self._drain = threading.Thread(target=lambda: self.log.extend(self.process.stderr))
         self._drain.start()
-        self.http = httpx2.Client(base_url=self.address, timeout=30)
+        self.http = httpx2.Client(base_url=self.address, timeout=120)
         self.wait_until_ready()
 
     @property
@@ -62,7 +62,7 @@ class Service:
 
     def wait_until_ready(self):
         """Several workers' port is announced before the first of them listens."""
-        for _ in range(600):
+        for _ in range(2400):
             with contextlib.suppress(httpx2.ConnectError):
                 assert self.http.get("/readyz").status_code == 200
                 return
@@ -85,7 +85,7 @@ class Service:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
-    def stop(self, with_signal=signal.SIGTERM, within=30):
+    def stop(self, with_signal=signal.SIGTERM, within=120):
         """Its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(with_signal)

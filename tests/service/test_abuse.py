@@ -1,12 +1,12 @@
-"""What clients do to a service, on purpose or not. None of it may be a 5xx, end it, or slow the others much."""
+"""What clients do to a service, on purpose or not. None of it may be a 5xx, end it, or take its memory.
+
+What abuse costs the others depends on the machine: `scripts/bench_abuse.py` measures that.
+"""
 
 import asyncio
-import io
 import re
-import struct
 import threading
 import time
-import zlib
 from pathlib import Path
 
 import httpx2
@@ -19,54 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.synthetic import draw
+from scripts.serving import load
+from scripts.serving.bombs import BOMBS, saved
 from service.front import DIRECT
 from tests.bundles import DIGITS, png
-from tests.service import load
 from tests.service.conftest import Service
 
 PICTURE = png(DIGITS[3])
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def claiming(width, height, data=b"", *between):
-    """A PNG whose header claims so many pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(between) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
-
-
-def saved(image, kind, **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-WHITE = Image.new("RGB", (64, 64), "white")
-ZEROS = zlib.compress(bytes(50_000_000), 9)
-# Headers of formats that a few bytes suffice for.
-BMP = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 10**9, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
-GIF = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;"
-WEBP = b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<IB", 10, 0) + b"\0\0\0" + b"\xfe\x3f\0" * 2
-WIDTH, WIDER = struct.pack("<HHIHH", 256, 4, 1, 64, 0), struct.pack("<HHII", 256, 4, 1, 60000)
-BOMBS = {
-    "png of 65535x65535": claiming(65535, 65535, ZEROS),
-    "png of 2^31-1 by 2^31-1": claiming(2**31 - 1, 2**31 - 1),
-    "png with 50 MB of text": claiming(8, 8, b"", chunk(b"zTXt", b"Comment\0\0" + ZEROS)),
-    "png with 50 MB of profile": claiming(8, 8, b"", chunk(b"iCCP", b"icc\0\0" + ZEROS)),
-    "png with 50 MB of international text": claiming(8, 8, b"", chunk(b"iTXt", b"k\0\1\0\0\0" + ZEROS)),
-    "png with 60 comments of 1 MB": claiming(
-        8, 8, b"", *[chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000), 9))] * 60
-    ),
-    "bmp of 60000x60000": BMP,
-    "gif of 65535x65535": GIF,
-    "tiff 60000 wide": saved(WHITE, "TIFF").replace(WIDTH, WIDER),
-    "webp of 16383x16383": WEBP,
-    "jpeg of 65500x65500": saved(WHITE, "JPEG").replace(b"\x00\x40\x00\x40", b"\xff\xdc\xff\xdc", 1),
-}
 BROKEN = {
     f"{kind} {what}": data
     for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -120,18 +81,15 @@ def resident(service):
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_quickly_and_takes_no_memory(http, resident, name):
+def test_a_bomb_is_refused_before_it_is_unpacked(http, resident, name):
     http.post("/predict", content=PICTURE)
     http.get("/livez")
     resident()
-    before, took = resident(), []
+    before = resident()
     for _ in range(5):
-        begun = time.perf_counter()
         response = http.post("/predict", content=BOMBS[name])
-        took.append(time.perf_counter() - begun)
         assert 400 <= response.status_code < 500, response.text
         assert response.json()["reason"] in ("too-many-pixels", "broken-image", "not-an-image", "no-ink")
-    assert min(took) < 0.05
     assert resident() - before < 20
 
 
@@ -199,7 +157,7 @@ def probe(service):
     codes, over = [], threading.Event()
 
     def ask():
-        with httpx2.Client(base_url=service.address, timeout=10) as client:
+        with httpx2.Client(base_url=service.address, timeout=120) as client:
             while not over.is_set():
                 codes.append(client.get("/livez").status_code)
                 time.sleep(0.05)
@@ -215,27 +173,21 @@ def probe(service):
     return end
 
 
-def test_under_three_times_the_load_goodput_stays(serve, tmp_path):
-    """An open loop: what is due is sent, whether the service keeps up or not."""
-    service = serve(journal=f"sqlite:///{tmp_path}/journal.db")
+def test_more_than_it_can_answer_is_refused_and_nothing_else_happens(serve, tmp_path):
+    """Ten times as many connections as there are places, each asking again at once: some of them have to be refused."""
+    service = serve(journal=f"sqlite:///{tmp_path}/journal.db", max_in_flight=16)
     probed = probe(service)
-    kept = []
-    for _ in range(3):  # the best of three: other tests share these cores
-        peak = asyncio.run(load.run(service.port, REQUESTS, 64, 3, None)).codes[200] / 3
-        seen = asyncio.run(load.run(service.port, REQUESTS, 1000, 3, 3 * peak))
-        kept.append(seen.codes[200] / 3 / peak)
-        print(f"peak {peak:.0f}/s; at three times that {kept[-1]:.0%} of it, {dict(seen.codes)}")
-        assert set(seen.codes) == {200, 503}
-        assert seen.lost == 0
-        if kept[-1] >= 0.9:
-            break
-    assert max(kept) >= 0.9
-    codes = probed()
-    assert len(codes) > 20
-    assert set(codes) == {200}
+    seen = asyncio.run(load.run(service.port, REQUESTS, 160, count=20_000))
+    assert set(seen.codes) == {200, 503}
+    assert seen.codes.total() == 20_000  # every request has an answer
+    assert seen.lost == 0
+    assert service.metric('neocog_rejected_total{reason="busy"}') == seen.codes[503]
+    calm = asyncio.run(load.run(service.port, REQUESTS, 8, count=500))
+    assert calm.codes == {200: 500}  # nothing of it is left behind
+    assert set(probed()) == {200}
 
 
-def test_200_slow_sockets_leave_the_others_alone(serve):
+def test_200_slow_sockets_are_cut_off_and_the_others_are_answered(serve):
     """Each sends a byte of its request every half second, until it is cut off."""
     service = serve(read_seconds=5)
 
@@ -250,28 +202,15 @@ def test_200_slow_sockets_leave_the_others_alone(serve):
         writer.close()
         return await answer
 
-    async def p99():
-        seen = await load.run(service.port, REQUESTS, 8, 2, None)
-        assert set(seen.codes) == {200}
-        return float(np.percentile(seen.took, 99))
-
-    async def once():
-        alone = await p99()
+    async def beside():
         slow = [asyncio.create_task(trickle()) for _ in range(200)]
-        await asyncio.sleep(0.5)
-        beside = await p99()
-        print(f"p99 alone {alone * 1e3:.1f} ms, beside 200 slow sockets {beside * 1e3:.1f} ms")
-        return beside / alone, await asyncio.gather(*slow)
+        seen = await load.run(service.port, REQUESTS, 8, count=2000)
+        return seen, await asyncio.gather(*slow)
 
-    ratios = []
-    for turn in range(1, 4):
-        ratio, said = asyncio.run(once())
-        ratios.append(ratio)
-        assert set(said) == {b"HTTP/1.1 408 Request"}
-        assert service.metric('neocog_rejected_total{reason="too-slow"}') == 200 * turn
-        if ratio < 2:
-            break
-    assert min(ratios) < 2
+    seen, said = asyncio.run(beside())
+    assert seen.codes == {200: 2000}
+    assert set(said) == {b"HTTP/1.1 408 Request"}
+    assert service.metric('neocog_rejected_total{reason="too-slow"}') == 200
 
 
 def test_100_000_requests_of_all_kinds_grow_it_by_little(serve, tmp_path):
@@ -283,15 +222,13 @@ def test_100_000_requests_of_all_kinds_grow_it_by_little(serve, tmp_path):
     requests.append(load.request("/feedback", b'{"label": 11}', "application/json"))
     requests.append(load.request("/nowhere", b""))
     process = psutil.Process(service.process.pid)
-    answered, begun = 0, time.monotonic()
-    asyncio.run(load.run(service.port, requests, 32, 10, None))  # warm: what is loaded once, and every size of buffer
+    asyncio.run(load.run(service.port, requests, 32, count=20_000))  # warm: what is loaded once, every size of buffer
     before = process.memory_info().rss
-    while answered < 100_000:
-        seen = asyncio.run(load.run(service.port, requests, 32, 5, None))
+    for answered in range(20_000, 100_001, 20_000):
+        seen = asyncio.run(load.run(service.port, requests, 32, count=20_000))
         assert not [code for code in seen.codes if code >= 500]
-        answered += seen.codes.total()
+        assert seen.codes.total() == 20_000
         print(f"{answered:,} requests: {(process.memory_info().rss - before) / 2**20:.1f} MiB more")
-        assert time.monotonic() - begun < 600
     grown = (process.memory_info().rss - before) / 2**20
     print(f"{before / 2**20:.0f} MiB at first")
     assert grown < 10

@@ -9,7 +9,7 @@ import pytest
 
 def started(*command, **env):
     return subprocess.run(
-        [sys.executable, "-m", *command], env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", *command], env={**os.environ, **env}, capture_output=True, text=True, timeout=300
     )
 
 

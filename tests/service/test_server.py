@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import httpx2
 import numpy as np
@@ -18,7 +19,31 @@ PICTURE = png(DIGITS[3])
 LARGE = png(np.kron(DIGITS[3], np.ones((100, 100), np.uint8)))  # 2800x2800: some 50 ms
 
 
-def raw(service, data=b"", timeout=15):
+class Long:
+    """A request that is in hand for seconds: a batch of 60 large pictures, on a thread of its own."""
+
+    SETTINGS: ClassVar = {"max_pixels": 10**9, "grace_seconds": 600}  # it is let in, and may take its time
+
+    def __init__(self, service):
+        self._service = service
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+        until(lambda: service.metric("neocog_in_flight") == 1)
+
+    def _ask(self):
+        with httpx2.Client(base_url=self._service.address, timeout=600) as client:
+            self._answer = client.post("/predict/batch", files=[("image", ("d", LARGE))] * 60)
+
+    @property
+    def answered(self):
+        return not self._thread.is_alive()
+
+    def digits(self):
+        self._thread.join()
+        return [entry["digit"] for entry in self._answer.json()["predictions"]]
+
+
+def raw(service, data=b"", timeout=120):
     connection = socket.create_connection(("127.0.0.1", service.port), timeout)
     connection.sendall(data)
     return connection
@@ -31,19 +56,10 @@ def test_it_ends_with_0(serve, with_signal, workers):
 
 
 def test_what_is_in_hand_is_finished_before_the_end(serve):
-    service = serve()
-    answers = []
-
-    def ask():
-        with httpx2.Client(base_url=service.address, timeout=30) as client:
-            answers.append(client.post("/predict/batch", files=[("image", ("d", LARGE))] * 3))
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    until(lambda: service.metric("neocog_in_flight") == 1)
-    assert service.stop() == 0
-    asking.join()
-    assert [entry["digit"] for entry in answers[0].json()["predictions"]] == [3] * 3
+    service = serve(**Long.SETTINGS)
+    asked = Long(service)
+    assert service.stop(within=300) == 0
+    assert asked.digits() == [3] * 60
     with pytest.raises(OSError, match="refused"):
         raw(service)
 
@@ -51,22 +67,25 @@ def test_what_is_in_hand_is_finished_before_the_end(serve):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_who_keeps_a_connection_alive_is_told_before_it_ends(serve, workers):
     """As a pod that is deleted while a client holds on to it: no request of either is lost."""
-    service = serve(drain_seconds=10, workers=workers)
-    kept = [httpx2.Client(base_url=service.address, timeout=30) for _ in range(8)]
+    service = serve(drain_seconds=600, workers=workers)
+    kept = [httpx2.Client(base_url=service.address, timeout=120) for _ in range(8)]
     for client in kept:
         assert client.post("/predict", content=PICTURE).headers.get("connection") != "close"
-    begun = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     until(lambda: service.http.get("/readyz").status_code == 503)
     assert service.http.get("/readyz").json()["reason"] == "draining"
     assert service.http.get("/livez").status_code == 200
-    for client in kept:
+
+    def told(client):
         said = client.post("/predict", content=PICTURE)
         assert said.json()["digit"] == 3
-        assert said.headers["connection"] == "close"
+        return said.headers.get("connection") == "close"
+
+    for client in kept:
+        until(lambda client=client: told(client))  # the other worker may hear of it a moment later
         client.close()
-    assert service.stop() == 0
-    assert time.monotonic() - begun < 10  # all were gone: nobody is waited for any longer
+    service.http.close()
+    assert service.stop(within=60) == 0  # all are gone: nobody is waited for the 600 seconds
 
 
 def test_draining_ends_though_a_connection_stays(serve):
@@ -77,11 +96,9 @@ def test_draining_ends_though_a_connection_stays(serve):
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(serve):
-    service = serve()
+    service = serve(read_seconds=1200, grace_seconds=600)
     connections = [raw(service), raw(service, b"POST /predict HTTP/1.1\r\nContent-Le")]
-    begun = time.monotonic()
-    assert service.stop() == 0
-    assert time.monotonic() - begun < 3
+    assert service.stop(within=60) == 0
     for connection in connections:
         connection.close()
 
@@ -99,12 +116,12 @@ def test_an_idle_connection_does_not_hold_up_the_end(serve):
 )
 def test_who_is_too_slow_is_cut_off(serve, sent):
     service = serve(read_seconds=1)
-    connection = raw(service, sent)
     begun = time.monotonic()
+    connection = raw(service, sent)
     said = b""
     while part := connection.recv(4096):
         said += part
-    assert 0.8 < time.monotonic() - begun < 5
+    assert time.monotonic() - begun > 0.99  # not before its time
     assert said.startswith(b"HTTP/1.1 408 ")
     assert json.loads(said.partition(b"\r\n\r\n")[2])["reason"] == "too-slow"
     connection.close()
@@ -112,56 +129,34 @@ def test_who_is_too_slow_is_cut_off(serve, sent):
 
 
 def test_a_connection_that_is_used_is_not_cut_off(serve):
-    service = serve(read_seconds=0.5)
-    for _ in range(6):
+    service = serve(read_seconds=2)
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
         assert service.http.post("/predict", content=PICTURE).status_code == 200
-        time.sleep(0.3)
+        time.sleep(0.5)
     assert service.metric('neocog_rejected_total{reason="too-slow"}') == 0
 
 
-def test_more_than_there_is_room_for_are_refused_at_once(serve):
-    service = serve(max_in_flight=2)
-    codes, retry = [], []
-
-    def ask():
-        with httpx2.Client(base_url=service.address, timeout=60) as client:
-            response = client.post("/predict/batch", files=[("image", ("d", LARGE))] * 3)
-            codes.append(response.status_code)
-            retry.append(response.headers.get("retry-after"))
-
-    asking = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
-    for one in asking:
-        one.start()
-    until(lambda: 503 in codes)
+def test_more_than_there_is_room_for_are_refused_and_probes_are_not(serve):
+    service = serve(max_in_flight=1, **Long.SETTINGS)
+    asked = Long(service)
+    refused = service.http.post("/predict", content=PICTURE)
     for probe in ("/livez", "/readyz", "/metrics", "/v2/health/live"):
         assert service.http.get(probe).status_code == 200
-    for one in asking:
-        one.join()
-    assert sorted(codes)[:2] == [200, 200]
-    assert set(codes) == {200, 503}
-    assert set(retry) == {None, "1"}
-    assert service.metric('neocog_rejected_total{reason="busy"}') == codes.count(503)
+    assert not asked.answered
+    assert (refused.status_code, refused.json()["reason"], refused.headers["retry-after"]) == (503, "busy", "1")
+    assert service.metric('neocog_rejected_total{reason="busy"}') == 1
+    assert asked.digits() == [3] * 60
+    assert service.http.post("/predict", content=PICTURE).status_code == 200
 
 
-def test_a_large_image_does_not_hold_up_small_ones(serve):
-    service = serve(counted=False)
-    over = threading.Event()
-
-    def ask():
-        with httpx2.Client(base_url=service.address, timeout=60) as client:
-            while not over.is_set():
-                client.post("/predict", content=LARGE)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    took = []
-    for _ in range(50):
-        begun = time.perf_counter()
+def test_large_images_do_not_hold_up_small_ones(serve):
+    service = serve(counted=False, **Long.SETTINGS)
+    asked = Long(service)
+    for _ in range(5):
         assert service.http.post("/predict", content=PICTURE).status_code == 200
-        took.append(time.perf_counter() - begun)
-    over.set()
-    asking.join()
-    assert np.median(took) < 0.05
+    assert not asked.answered
+    assert asked.digits() == [3] * 60
 
 
 def test_a_request_is_known_again_in_answer_and_log(serve):
@@ -232,7 +227,7 @@ def test_endless_headers_are_refused(serve):
 
 
 def test_large_bodies_have_a_room_of_their_own(serve):
-    service = serve(max_buffered_bytes=150_000)
+    service = serve(max_buffered_bytes=150_000, read_seconds=600)
     first = raw(service, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(1000))
     until(lambda: service.http.post("/predict", content=bytes(100_000)).status_code == 503)
     assert service.http.post("/predict", content=PICTURE).status_code == 200
@@ -243,7 +238,7 @@ def test_large_bodies_have_a_room_of_their_own(serve):
 
 
 def test_slow_bodies_take_nobodys_place(serve):
-    service = serve(max_in_flight=2)
+    service = serve(max_in_flight=2, read_seconds=600, grace_seconds=2)
     slow = [raw(service, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc") for _ in range(10)]
     for _ in range(5):
         assert service.http.post("/predict", content=PICTURE).status_code == 200

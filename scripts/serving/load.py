@@ -1,9 +1,10 @@
-"""Load that doesn't wait for the service: so many requests are due each second, answered or not (an open loop).
+"""An open loop: so many requests are due each second, whether the service keeps up or not.
 
-wrk's connections each wait for their answer, so that a slow service is asked less; people don't do it that favour.
+wrk is a closed loop: each of its connections waits for an answer, so a slow service is asked less. People do not wait.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Seen:
-    """What came of it."""
+    """What the clients saw."""
 
     codes: Counter[int] = field(default_factory=Counter)
     took: list[float] = field(default_factory=list)  # seconds, of those answered with 200
@@ -61,8 +62,19 @@ def request(path: str, body: bytes, kind: str = "image/png") -> bytes:
     return head.encode() + body
 
 
-async def run(port: int, requests: Sequence[bytes], connections: int, seconds: float, rate: float | None) -> Seen:
-    """`requests` in turn, `rate` of them each second; None: each connection asks again once it is answered."""
+async def run(
+    port: int,
+    requests: Sequence[bytes],
+    connections: int,
+    *,
+    seconds: float = math.inf,
+    count: float = math.inf,
+    rate: float | None = None,
+) -> Seen:
+    """Sends `requests` in turn, for so many seconds or until `count` are sent.
+
+    `rate` of them are due each second. Without a rate each connection asks again once it is answered.
+    """
     loop = asyncio.get_running_loop()
     free: deque[_Connection] = deque()
     seen = Seen()
@@ -70,7 +82,7 @@ async def run(port: int, requests: Sequence[bytes], connections: int, seconds: f
         await loop.create_connection(lambda: _Connection(free, seen), "127.0.0.1", port) for _ in range(connections)
     ]
     begun, turn = time.perf_counter(), 0
-    while (now := time.perf_counter() - begun) < seconds:
+    while (now := time.perf_counter() - begun) < seconds and turn < count and seen.lost < connections:
         due = len(free) if rate is None else int(now * rate) - turn - seen.unsent
         for _ in range(min(due, len(free))):
             free.popleft().ask(requests[turn % len(requests)])
@@ -78,7 +90,7 @@ async def run(port: int, requests: Sequence[bytes], connections: int, seconds: f
         if rate is not None and due > 0 and not free:
             seen.unsent = int(now * rate) - turn
         await asyncio.sleep(0 if rate is None else 0.001)
-    for _ in range(200):  # the last answers
+    for _ in range(3000):  # the last answers
         if len(free) + seen.lost >= connections:
             break
         await asyncio.sleep(0.01)
