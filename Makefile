@@ -29,11 +29,12 @@ serve: install ## Serve the champion on $PORT (8000), in $WORKERS processes
 	@test -d out/champion || dvc repro --force --single-item promote
 	NEOCOG_PORT=$(PORT) NEOCOG_WORKERS=$(WORKERS) NEOCOG_LOG_FORMAT=$(LOG_FORMAT) exec python -m service
 
-test: install-dev ## Run every test, the pipeline and the service included
+test: install-dev ## Run every test, the pipeline and the service included, and list what was skipped
 	rm -f .coverage .coverage.*
 	coverage run -m pytest -n 2 --dist loadfile
 	coverage combine -q
 	coverage report
+	@cat .pytest_cache/skipped.txt
 
 lint: install-dev ## Check style, types and the direction of imports
 	ruff check

@@ -1,11 +1,13 @@
 """Tracking against a real MLflow server: there, down, killed in the middle, and back again."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -62,6 +64,47 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+class Executioner:
+    """Stands before a server, passes everything on, and kills it at the second report of the loss that passes by."""
+
+    def __init__(self, server):
+        self._server, self._reports = server, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._start(self._accept)
+
+    @staticmethod
+    def _start(task, *arguments):
+        threading.Thread(target=task, args=arguments, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    behind = socket.create_connection(("127.0.0.1", self._server.port))
+                except OSError:
+                    client.close()
+                    continue
+                self._start(self._pass_on, client, behind, self._look)
+                self._start(self._pass_on, behind, client, lambda _: None)
+
+    def _pass_on(self, source, target, look):
+        with contextlib.suppress(OSError), source, target:
+            while data := source.recv(65_536):
+                look(data)
+                target.sendall(data)
+
+    def _look(self, data):
+        self._reports += b'"loss"' in data
+        if self._reports == 2:
+            self._reports += 1  # once
+            self._server.kill()
+
+    def close(self):
+        self._listener.close()
 
 
 @pytest.fixture(scope="module")
@@ -365,8 +408,10 @@ def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
     assert good.pending == 0
 
 
-def test_training_survives_the_death_of_the_server(in_folder, server):
-    """The real stage, as a process; the server is killed as soon as it has heard of the first epoch."""
+def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatch):
+    """The real stage, as a process; the server has heard of the first epoch, and dies at the second."""
+    executioner = Executioner(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", executioner.uri)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     values["train"] |= {"images_seen": 30_000, "passes": 0, "reports": 30, "width": 2}
     values["synthesize"] |= {"digits": 500, "outliers": 30, "validation": 50}
@@ -377,25 +422,19 @@ def test_training_survives_the_death_of_the_server(in_folder, server):
         paths.PREPARED
     )
     synthesize(SynthesizeParams.load()).save(paths.SYNTHETIC)
-    train = subprocess.Popen([sys.executable, "-m", "pipelines.train"], stderr=subprocess.PIPE, text=True)
-    client = MlflowClient(server.uri)
-    while train.poll() is None:
-        experiment = client.get_experiment_by_name("neocog")
-        runs = client.search_runs([experiment.experiment_id]) if experiment else []
-        if runs and "loss" in runs[0].data.metrics:
-            break
-        time.sleep(0.05)
-    assert train.poll() is None, "training was over before the server could be killed"
-    server.kill()
-    _, err = train.communicate(timeout=120)
+    train = subprocess.run([sys.executable, "-m", "pipelines.train"], capture_output=True, text=True)
+    err = train.stderr
     assert train.returncode == 0, err
+    assert server.process is None
     assert err.count("warning: the tracking server at") == 1
     [run] = tracking.waiting()
 
     server.start()
     tracking.sync([run])
+    client = MlflowClient(server.uri)
     epochs = client.get_metric_history(run.sent.run_id, "validation_accuracy")
     assert [metric.step for metric in epochs] == list(range(1, len(epochs) + 1))
     assert len(epochs) == len(paths.TRAINING.read_text().splitlines()) - 1
     assert client.get_run(run.sent.run_id).info.status == "FINISHED"
     assert Run.resume().identity() == {"run": run.key, "mlflow_run_id": run.sent.run_id}
+    executioner.close()

@@ -35,14 +35,14 @@ def test_the_digit_fills_twenty_pixels_around_the_centre(digit):
     assert abs((mass.sum(0) @ np.arange(SIDE)) - CENTRE) <= 0.51
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(top=st.integers(0, 90), left=st.integers(0, 90), bottom=st.integers(0, 90), right=st.integers(0, 90))
 def test_neither_place_nor_padding_matters(top, left, bottom, right):
     moved = np.pad(DIGIT, ((top, bottom), (left, right)))
     assert np.array_equal(canonical(moved), canonical(DIGIT))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(paper=st.integers(0, 255), ink=st.integers(0, 255))
 def test_neither_polarity_nor_contrast_matters(paper, ink):
     share = DIGIT / np.float64(255)
@@ -275,7 +275,7 @@ def picture(shape, kind, digit, seed):
     return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(pictures, max_size=12))
 def test_a_batch_gives_what_each_gives_alone_to_the_bit(asked):
     images = [picture(*each) for each in asked]
@@ -309,7 +309,7 @@ def test_a_batch_of_none_is_none():
     assert not refused
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     paper=st.integers(0, 255),
     top=st.integers(0, 60),

@@ -53,7 +53,7 @@ def test_a_bomb_beyond_pillows_own_limit_is_refused_too(side):
         decode(huge)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     mode=st.sampled_from(["L", "RGB", "LA", "RGBA", "P", "1", "I;16"]),
     width=st.integers(1, 40),

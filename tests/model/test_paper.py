@@ -13,7 +13,7 @@ SHARE = np.asarray(draw(5, size=70, pen=0.1, canvas=(160, 120)))
 INK, PAPER = SHARE > 0.95, SHARE < 0.01
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     turn=st.floats(0, 6.28),
     darkest=st.floats(0.45, 1),

@@ -45,13 +45,13 @@ def count(marks):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scribbles)
 def test_one_part_is_what_it_says(marks):
     assert parts.one_part(number_of(marks), *marks.shape) == (count(marks) == 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(scribbles)
 def test_of_a_large_picture_a_yes_is_certain(marks):
     wide = np.pad(marks, ((0, 0), (0, parts.SMALL)))
@@ -59,14 +59,14 @@ def test_of_a_large_picture_a_yes_is_certain(marks):
         assert count(marks) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scribbles)
 def test_the_box_is_that_of_the_marks(marks):
     rows, columns = np.flatnonzero(marks.any(1)), np.flatnonzero(marks.any(0))
     assert parts.box(number_of(marks), *marks.shape) == (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scribbles)
 def test_marks_that_touch_opposite_sides_cross_the_frame(marks):
     across = (marks[0].any() and marks[-1].any()) or (marks[:, 0].any() and marks[:, -1].any())
@@ -80,7 +80,7 @@ def found(search, *args):
         return str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scribbles)
 def test_flooding_and_labelling_drop_the_same(marks):
     flooded = found(parts._flood_specks, number_of(marks), *marks.shape)

@@ -99,7 +99,7 @@ def test_a_broken_file_is_the_clients_fault_or_none(client, name):
     assert response.status_code in (200, 400, 413, 415, 422), response.text
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]),
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=30),
@@ -113,7 +113,7 @@ def test_a_mutated_image_is_never_a_5xx(client, kind, changes, end):
     assert response.status_code < 500, response.text
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(max_size=2000), path=st.sampled_from(sorted(DIRECT)), kind=st.sampled_from(TYPES))
 def test_any_bytes_are_never_a_5xx_but_without_a_journal(client, data, path, kind):
     response = client.post(path, content=data, headers={"Content-Type": kind.encode()})
@@ -126,7 +126,7 @@ def test_schemathesis_finds_no_5xx(service):
     for result in schema.get_all_operations():
         operation = result.ok()
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def one(case):
             response = case.call()
