@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model import bundle
 from model.bundle import BundleError, Golden, Manifest
 from model.canonical import VERSION, Pixels, canonical
-from model.images import decode
+from model.canonical.images import decode
 
 TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, another model is further away
 

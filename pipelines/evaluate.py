@@ -17,8 +17,8 @@ from model.canonical import Pixels
 from model.labels import CLASSES, LABELS
 from model.networks.baselines import baselines
 from model.networks.cnn import parameters
-from model.outliers import KINDS, seen
 from model.robustness import Point, curves, points
+from model.synthetic.outliers import KINDS, seen
 from model.training import logits
 from pipelines import confidence, paths, stage, tracking
 from pipelines.curves import nested, picture, write

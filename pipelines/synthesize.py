@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from model.canonical import SIDE, Pixels
 from model.labels import NO_DIGIT
-from model.outliers import taught
-from model.styles import STYLES
 from model.synthetic import CAREFUL, Drawn, write
+from model.synthetic.outliers import taught
+from model.synthetic.styles import STYLES
 from pipelines import paths, stage
 from pipelines.prepare import Prepared, Split
 

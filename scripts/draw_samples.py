@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from model.canonical import canonical
-from model.styles import SIGNS, STYLES
 from model.synthetic import HAND, draw, written
+from model.synthetic.styles import SIGNS, STYLES
 
 SAMPLES = Path("samples")
 SEEN = Path("docs/seen.png")

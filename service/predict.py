@@ -3,7 +3,7 @@
 The hot path, from the first byte to the last, and what it leaves out (`service.front` calls `predict` directly):
 
 1. `upload` gathers the body; it was in memory already, nothing is copied to a file.
-2. `model.images` reads the image's header, and refuses what is too large before it decodes a pixel. A small image is
+2. `model.canonical.images` reads the image's header, and refuses what is too large before it decodes a pixel. A small image is
    decoded here, in the event loop: a thread would cost three times the decoding. A large one goes to a thread.
 3. `Reader` makes it canonical and infers it, together with all that waits at this moment.
 4. The answer is serialised by orjson, straight from numpy; the journal gets a row, in memory.
@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.canonical import Pixels, canonical
-from model.images import BadImage, decode, identify, load, plain_png
+from model.canonical.images import BadImage, decode, identify, load, plain_png
 from service import problems
 from service.ids import new_id
 from service.journal import TAG, Row

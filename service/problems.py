@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from model.images import BadImage, BrokenImage, NoInk, NotAnImage, TooManyPixels
+from model.canonical.images import BadImage, BrokenImage, NoInk, NotAnImage, TooManyPixels
 from service import metrics
 
 MEDIA_TYPE: Final = "application/problem+json"

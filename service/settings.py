@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model.images import MAX_PIXELS
+from model.canonical.images import MAX_PIXELS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RATE = re.compile(r"[1-9]\d* ?(/|per) ?(second|minute|hour|day)")

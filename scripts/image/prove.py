@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from model.bundle import BundleError
-from model.images import decode
+from model.canonical.images import decode
 from model.predictor import Predictor
 
 TIME = 315532800  # as in the Dockerfile: 1980, where the times of wheels begin

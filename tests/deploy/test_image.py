@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from model import bundle
 from model.canonical import canonical
-from model.images import decode
+from model.canonical.images import decode
 from model.predictor import Predictor
 from scripts.image.build import docker
 from scripts.image.measure import SEALED, address, ask, first_answer

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.canonical import CENTRE, LONG_SIDE, SIDE, VERSION, canonical, canonical_batch, grey
-from model.images import BadImage, NoInk
+from model.canonical.images import BadImage, NoInk
 from model.synthetic import draw
 from tests.conftest import REPOSITORY
 from tests.model.photos import PHOTOS, on_page

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.images import FORMATS, BrokenImage, NotAnImage, TooManyPixels, decode, plain_png
+from model.canonical.images import FORMATS, BrokenImage, NotAnImage, TooManyPixels, decode, plain_png
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
 

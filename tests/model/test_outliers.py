@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.labels import NO_DIGIT
-from model.outliers import KINDS, LETTERS, seen, taught
-from model.styles import SIGNS
+from model.synthetic.outliers import KINDS, LETTERS, seen, taught
+from model.synthetic.styles import SIGNS
 
 
 def test_what_is_taught_is_canonical_and_labelled_as_no_digit():

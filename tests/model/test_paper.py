@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.images import NoInk
-from model.paper import flattened
+from model.canonical.images import NoInk
+from model.canonical.paper import flattened
 from model.synthetic import draw
 
 SHARE = np.asarray(draw(5, size=70, pen=0.1, canvas=(160, 120)))

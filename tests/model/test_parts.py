@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import parts
-from model.images import NoInk
+from model.canonical import parts
+from model.canonical.images import NoInk
 
 
 def scribble(height, width, seed, density):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.canonical import canonical
-from model.styles import SIGNS, STYLES
 from model.synthetic import Hand, draw, write, written
+from model.synthetic.styles import SIGNS, STYLES
 
 STEADY = Hand(
     jitter=0,

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from model.canonical import Pixels, canonical_batch
 from model.labels import NO_DIGIT
-from model.styles import SIGNS, STYLES, Style
-from model.synthetic import HAND, Drawn, Hand, Seed, written
+from model.synthetic.digits import HAND, Drawn, Hand, Seed, written
+from model.synthetic.styles import SIGNS, STYLES, Style
 
 SCRIBBLES: Final = 60  # different ones to learn from; each is written by many hands
 # Without those that can be taken for a digit: B 8, D O Q o 0, G b 6, I J i j l 1, S s 5, Z z 2, g q 9, y 4

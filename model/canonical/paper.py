@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from model.images import NoInk
+from model.canonical.images import NoInk
 
 FAINTEST: Final = 24  # grey levels of 255 by which ink must stand out; a blank page's JPEG noise reaches about 10
 WINDOW: Final = 0.3  # of the shorter side: wider than any stroke, narrower than the light's changes

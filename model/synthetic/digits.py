@@ -1,4 +1,4 @@
-"""Digits drawn by the project itself: the styles of `model.styles`, written by a thousand hands.
+"""Digits drawn by the project itself: the styles of `model.synthetic.styles`, written by a thousand hands.
 
 Everything between a style and its picture is linear in the style's points until the pen comes down, so that all images
 of a style are drawn together: one matrix makes curves of their jittered points, and the pen is a disc moved along them.
@@ -16,7 +16,7 @@ from scipy.interpolate import make_interp_spline
 
 from model.canonical import Pixels, canonical_batch
 from model.labels import CLASSES
-from model.styles import STYLES, Style
+from model.synthetic.styles import STYLES, Style
 
 Point: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
-from model import paper, parts
-from model.images import BadImage, NoInk
+from model.canonical import paper, parts
+from model.canonical.images import BadImage, NoInk
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -149,7 +149,7 @@ def _ink(levels: Pixels, faintest: int = paper.FAINTEST) -> tuple[Pixels, list[p
     """How far each pixel stands out from the paper, towards the ink's side: 0 on paper, 255 in the digit, no specks.
 
     n x height x width; ink must stand out by `faintest` levels. A clean canvas keeps every level; a photo is flattened
-    and thresholded (`model.paper`). Also returns the box of each digit, or why there is none.
+    and thresholded (`model.canonical.paper`). Also returns the box of each digit, or why there is none.
     """
     count, height, width = levels.shape
     if min(height, width) < 2:

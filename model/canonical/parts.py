@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images import NoInk
+from model.canonical.images import NoInk
 
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom, right; the latter two exclusive
 
