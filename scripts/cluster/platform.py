@@ -1,19 +1,19 @@
 """`make platform-up`: MLflow with PostgreSQL in the cluster. The password is drawn the first time, and only there."""
 
 import secrets
-import sys
 from typing import Final
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from scripts.cluster.api import Cluster, kubectl, until
+from scripts.cluster.api import Cluster, ClusterError, kubectl, one_line, show, until
 from scripts.cluster.up import load, need
 
 PLACE: Final = "neocog-platform"
 SECRET: Final = "postgres"  # noqa: S105 - its name
 
 
+@one_line("platform")
 def main() -> None:
     need("kubectl")
     cluster = Cluster()
@@ -30,9 +30,9 @@ def main() -> None:
     kubectl("apply", "-f", "deploy/platform/")
     try:
         until(lambda: _ready(cluster), "MLflow to be ready", 300)
-    except RuntimeError as error:
-        kubectl("get", "pods,events", "--namespace", PLACE)
-        sys.exit(f"platform: {error}")
+    except ClusterError:
+        show(PLACE)
+        raise
     print(f"platform: MLflow is ready; kubectl port-forward -n {PLACE} service/mlflow 5000")
 
 

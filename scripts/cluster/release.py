@@ -1,47 +1,52 @@
 """What is released in the cluster, by one command each: `make deploy`, `make canary`, `make promote`, `make rollback`.
 
 python -m scripts.cluster.release deploy IMAGE        roll it out; back again, by itself, if it never gets ready
-python -m scripts.cluster.release canary IMAGE [--share 0.2]    let it answer about so many of the requests
-python -m scripts.cluster.release promote             the canary's image for all, and the canary gone
-python -m scripts.cluster.release remove              the canary gone
-python -m scripts.cluster.release rollback            what ran before
+python -m scripts.cluster.release canary IMAGE [--share 0.2]    let it answer about that share of the connections
+python -m scripts.cluster.release promote             the canary's image for all, and the canary deleted
+python -m scripts.cluster.release remove              the canary deleted
+python -m scripts.cluster.release rollback            leave the current revision for the one before, for good
 python -m scripts.cluster.release status
+
+A rollback marks the revision that it leaves as failed, whoever calls it: a person, `deploy` when a rollout fails, CI
+when `make verify` fails, the drill. No later rollback returns to a marked revision, so a second rollback goes one
+further back. Without the mark, it would return to the revision that the first one left. Deploying the same image again
+removes the mark.
 """
 
 import argparse
 import copy
-import sys
 from typing import Any, Final
 
 from kubernetes.client import V1Deployment, V1ObjectMeta
 
-from scripts.cluster.api import CANARY, NAMESPACE, STABLE, Cluster
+from scripts.cluster.api import CANARY, NAMESPACE, STABLE, Cluster, ClusterError, one_line, until
 
 REVISION: Final = "deployment.kubernetes.io/revision"
-FAILED: Final = "neocog/failed"  # on the ReplicaSet of a release that never got ready
+FAILED: Final = "neocog/failed"  # on the ReplicaSet of a revision that a rollback left
 TRACK: Final = "neocog/track"
 
 
 def deploy(cluster: Cluster, image: str) -> str:
-    """Exits non-zero where the image never gets ready; what ran before runs on."""
+    """Raises `ClusterError` where the image never gets ready; the pods of before have served on, and stay."""
     before = _image(cluster.deployment())
     _set_image(cluster, image)
     try:
         cluster.wait_for_rollout()
-    except RuntimeError as error:
-        failed = max(_revisions(cluster), key=_number)
-        marked = {"metadata": {"annotations": {FAILED: "true"}}}
-        cluster.apps.patch_namespaced_replica_set(failed.metadata.name, NAMESPACE, marked)
-        rollback(cluster)
-        sys.exit(f"release: {error}; {_image(cluster.deployment())} serves on")
+    except ClusterError as error:
+        try:
+            rollback(cluster)
+        except ClusterError as second:
+            raise ClusterError(f"{error}; {second}") from None
+        raise ClusterError(f"{error}; {_image(cluster.deployment())} serves on") from None
+    _mark(cluster, current(cluster), None)
     return f"{image} serves, instead of {before}"
 
 
 def canary(cluster: Cluster, image: str, share: float) -> str:
     """A second Deployment behind the same Service: the stable one's pods with another image.
 
-    The Service gives each ready pod the same share of the connections, so the share is that of the pods, and its steps
-    are as coarse as pods are few. The autoscaler moves the stable number only: the share sinks as load grows.
+    The share of the connections is the canary's share of the ready pods, so few pods make coarse steps. The autoscaler
+    adds stable pods only: under more load the canary's share falls.
     """
     stable = cluster.deployment()
     pods = stable.spec.replicas
@@ -58,10 +63,10 @@ def canary(cluster: Cluster, image: str, share: float) -> str:
         cluster.apps.create_namespaced_deployment(NAMESPACE, made)
     try:
         cluster.wait_for_rollout(CANARY)
-    except RuntimeError as error:
+    except ClusterError as error:
         remove(cluster)
-        sys.exit(f"release: {error}; the canary is gone again, the stable pods serve on")
-    return f"{image} answers {count / (count + pods):.0%} of the connections: {count} of {count + pods} pods"
+        raise ClusterError(f"{error}; the canary is deleted again, the stable pods serve on") from None
+    return f"{image} has {count} of {count + pods} pods: about {count / (count + pods):.0%} of the connections"
 
 
 def promote(cluster: Cluster) -> str:
@@ -73,30 +78,44 @@ def promote(cluster: Cluster) -> str:
 def remove(cluster: Cluster) -> str:
     cluster.deployment(CANARY)
     cluster.apps.delete_namespaced_deployment(CANARY, NAMESPACE)
-    return "the canary is gone"
+    return "the canary is deleted"
 
 
 def rollback(cluster: Cluster) -> str:
-    """To the pods of the revision before, but for those that never got ready (`revisionHistoryLimit` keeps five)."""
-    now = int(cluster.deployment().metadata.annotations[REVISION])
+    """To the newest earlier revision that is not marked as failed (`revisionHistoryLimit` keeps five); see above."""
+    leaving = current(cluster)
     before = [
         found
         for found in _revisions(cluster)
-        if _number(found) < now and FAILED not in (found.metadata.annotations or {})
+        if _number(found) < _number(leaving) and FAILED not in (found.metadata.annotations or {})
     ]
     if not before:
-        sys.exit("release: there is nothing to go back to: no earlier revision was ever ready")
+        raise ClusterError("there is nothing to go back to: no earlier revision is left that is not marked as failed")
     last = max(before, key=_number)
+    _mark(cluster, leaving, "true")  # first: if this process ends here, the mark is there
     template = cluster.plain(last.spec.template)
     template["metadata"]["labels"].pop("pod-template-hash", None)
     # This alone, and not the Deployment as it was read: the autoscaler and the controller write to it meanwhile.
     patch = [{"op": "replace", "path": "/spec/template", "value": template}]
     cluster.apps.patch_namespaced_deployment(STABLE, NAMESPACE, patch)
-    try:
-        cluster.wait_for_rollout(patient=True)
-    except RuntimeError as error:
-        sys.exit(f"release: {error}")
+    cluster.wait_for_rollout(patient=True)
     return f"back to revision {_number(last)}: {_image(cluster.deployment())}"
+
+
+def current(cluster: Cluster) -> Any:
+    """The ReplicaSet of what the Deployment asks for now. After a change, its controller needs a moment to make one."""
+    until(cluster.observed, "the Deployment's controller to see the last change", 60)
+    number = int(cluster.deployment().metadata.annotations[REVISION])
+    for found in _revisions(cluster):
+        if _number(found) == number:
+            return found
+    raise ClusterError(f"revision {number} of {STABLE} has no ReplicaSet; did something else change it meanwhile?")
+
+
+def _mark(cluster: Cluster, replica_set: Any, failed: str | None) -> None:
+    """None removes the mark."""
+    marked = {"metadata": {"annotations": {FAILED: failed}}}
+    cluster.apps.patch_namespaced_replica_set(replica_set.metadata.name, NAMESPACE, marked)
 
 
 def _revisions(cluster: Cluster) -> list[Any]:
@@ -131,6 +150,7 @@ def _set_image(cluster: Cluster, image: str) -> None:
     cluster.apps.patch_namespaced_deployment(STABLE, NAMESPACE, patch)
 
 
+@one_line("release")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="release")
     commands = parser.add_subparsers(dest="command", required=True)

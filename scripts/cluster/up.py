@@ -6,11 +6,21 @@ python -m scripts.cluster.up kind|minikube [--plain]
 import argparse
 import shutil
 import subprocess
-import sys
 import time
 from typing import Final
 
-from scripts.cluster.api import NAMESPACE, PICTURE, STABLE, Cluster, kubectl
+from scripts.cluster.api import (
+    NAMESPACE,
+    PICTURE,
+    STABLE,
+    Cluster,
+    ClusterError,
+    current_context,
+    is_local,
+    kubectl,
+    one_line,
+    show,
+)
 from scripts.image.build import docker
 
 IMAGE: Final = "neocog:dev"
@@ -22,6 +32,7 @@ INSTALL: Final = {
 }
 
 
+@one_line("cluster")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="cluster")
     parser.add_argument("kind", choices=("kind", "minikube"))
@@ -39,22 +50,24 @@ def main() -> None:
     try:
         cluster.wait_for_all()
         answer = cluster.ask("POST", "/predict", PICTURE.read_bytes())
-    except RuntimeError as error:
-        kubectl("get", "pods,events", "--namespace", NAMESPACE)
-        sys.exit(f"cluster: {error}")
+    except ClusterError:
+        show(NAMESPACE)
+        raise
     print(f"cluster: {PICTURE} is read as {answer['digit']} ({answer['confidence']:.1%}) by {answer['model_version']}")
 
 
 def need(*tools: str) -> None:
-    """Exits with where to get what is missing."""
+    """Raises `ClusterError` with where to get what is missing."""
     for tool in tools:
         if shutil.which(tool) is None:
-            sys.exit(f"cluster: {tool} is missing: {INSTALL[tool]}")
+            raise ClusterError(f"{tool} is missing: {INSTALL[tool]}")
 
 
 def kind() -> None:
-    known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
-    if "neocog" in known:
+    known = subprocess.run(["kind", "get", "clusters"], stdout=subprocess.PIPE, text=True, check=False)
+    if known.returncode:
+        raise ClusterError("kind get clusters failed")
+    if "neocog" in known.stdout.split():
         _run("kind", "export", "kubeconfig", "--name", "neocog")
     else:
         for left in reversed(range(TRIES)):
@@ -65,25 +78,27 @@ def kind() -> None:
                 break
             subprocess.run(["kind", "delete", "cluster", "--name", "neocog"], check=False)
             if not left:
-                sys.exit(f"cluster: kind could not create a cluster in {TRIES} tries")
+                raise ClusterError(f"kind could not create a cluster in {TRIES} tries")
             time.sleep(5)
     load(IMAGE)
 
 
 def load(image: str) -> None:
-    """Gives the current context's cluster an image of this machine; one that is no kind or minikube pulls its own."""
-    context = subprocess.run(["kubectl", "config", "current-context"], capture_output=True, text=True, check=False)
-    if context.stdout.startswith("kind-"):
-        _run("kind", "load", "docker-image", image, "--name", context.stdout.strip().removeprefix("kind-"))
-    elif context.stdout.strip() == "neocog":
-        _run("minikube", "image", "load", image, "--profile", "neocog", "--overwrite")
+    """Gives a cluster that kind or minikube made an image of this machine; any other cluster pulls its own."""
+    context = current_context()
+    if not is_local(context):
+        return
+    if context.startswith("kind-"):
+        _run("kind", "load", "docker-image", image, "--name", context.removeprefix("kind-"))
+    else:
+        _run("minikube", "image", "load", image, "--profile", context, "--overwrite")
 
 
 def _image_id(client: str) -> str:
     command = [client, "image", "inspect", "--format", "{{.Id}}", IMAGE]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
-        sys.exit(f"cluster: there is no image {IMAGE}; `make image` builds it")
+        raise ClusterError(f"there is no image {IMAGE}; `make image` builds it")
     return found.stdout.strip()
 
 
@@ -94,7 +109,7 @@ def minikube() -> None:
 
 def _run(*command: str) -> None:
     if subprocess.run(command, check=False).returncode:
-        sys.exit(f"cluster: {' '.join(command[:3])} failed")
+        raise ClusterError(f"{' '.join(command[:3])} failed")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 python -m scripts.cluster.verify
 
-Asks through the Service: /version against out/champion and the checkout, samples/, and every held-out digit of the test
-split where the pipeline left it: it must err just as often as when it was judged.
+Asks through the Service. /version must name out/champion and the commit of this checkout. samples/ must be read without
+an error. Where the pipeline has left its data, every held-out digit of the test split is asked about, too, and the
+number of errors must be the one that the gate saw.
 """
 
 import base64
@@ -20,20 +21,22 @@ from model.canonical import Pixels
 from pipelines import paths
 from pipelines.prepare import Prepared, Split
 from pipelines.source import Source
-from scripts.cluster.api import Cluster
+from scripts.cluster.api import Cluster, one_line
 
 BATCH = 128
 
 
+@one_line("verify")
 def main() -> None:
     try:
-        verify(Cluster(), bundle.read(Path("out/champion")))
-    except (BundleError, RuntimeError) as error:
+        champion = bundle.read(Path("out/champion"))
+    except BundleError as error:
         sys.exit(f"verify: {error}")
+    verify(Cluster(), champion)
 
 
 def verify(cluster: Cluster, manifest: Manifest) -> None:
-    """Exits with 1 and a line for each thing that isn't as it should be."""
+    """Exits with 1 and a line for each thing that is wrong."""
     wrong = []
     said = cluster.ask("GET", "/version")
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -58,9 +61,7 @@ def verify(cluster: Cluster, manifest: Manifest) -> None:
         errors = sum(digit != label for digit, label in zip(read, labels, strict=True))
         asked += len(images)
         if errors != manifest.metrics["errors"]:
-            wrong.append(
-                f"{errors} held-out digits are read wrongly, at the gate it were {manifest.metrics['errors']:g}"
-            )
+            wrong.append(f"{errors} held-out digits are misread; at the gate it was {manifest.metrics['errors']:g}")
     for line in wrong:
         print(f"verify: {line}", file=sys.stderr)
     if wrong:

@@ -3,13 +3,11 @@
 import asyncio
 import base64
 import contextlib
-import http.client
-import http.server
 import json
 import os
 import random
-import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,144 +17,53 @@ import pytest
 import yaml
 
 from scripts.cluster import drill, release
-from scripts.cluster.api import Cluster
+from scripts.cluster.api import Cluster, ClusterError, is_local, one_line
 from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
+from tests.deploy.api_server import ApiServer
 
-DEPLOYMENTS = "/apis/apps/v1/namespaces/neocog/deployments"
-VERSION = "major minor gitVersion gitCommit gitTreeState buildDate goVersion compiler platform"
-PROXY = "/api/v1/namespaces/neocog/services/neocog:http/proxy"
+# Runs a module as `python -m` does, but it sleeps at most 10 ms at a time: what it waits for here has no clock.
+FAST = """
+import runpy, sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.01))
+module, *sys.argv = sys.argv[1], *sys.argv[1:]
+runpy.run_module(module, run_name="__main__")
+"""
+KUBELET = "error dialing backend: dial tcp 10.0.0.7:10250: connect: connection refused"
 
 
-class Api(http.server.BaseHTTPRequestHandler):
-    """Deployments that roll out at once, but for images named `bad`, which never do; and the Service's proxy."""
-
-    def do_GET(self):
-        path, _, query = self.path.partition("?")
-        if path == "/version/":
-            return self.say(dict.fromkeys(VERSION.split(), "1"))
-        if path.endswith("/log"):
-            return self.say({"counts": {"new ok": 2}, "slowest": 0.1}, kind="text/plain")
-        if path.endswith("/replicasets"):
-            return self.say({"items": self.server.replica_sets})
-        if path == DEPLOYMENTS:
-            wanted = re.search("metadata.name%3D([\\w-]+)", query)[1]
-            return self.say({"items": [d for name, d in self.server.deployments.items() if name == wanted]})
-        return self.forward() if path.startswith(PROXY) else self.one()
-
-    def one(self):
-        found = self.server.deployments.get(self.path.rpartition("/")[2])
-        return self.say(found) if found else self.say({"message": "not found"}, 404)
-
-    def do_POST(self):
-        if self.path.startswith(PROXY):
-            return self.forward()
-        return self.store(self.sent())
-
-    def do_PUT(self):
-        return self.store(self.sent())
-
-    def do_PATCH(self):
-        name, sent = self.path.rpartition("/")[2], self.sent()
-        if "/replicasets/" in self.path:
-            [found] = [one for one in self.server.replica_sets if one["metadata"]["name"] == name]
-            found["metadata"]["annotations"] |= sent["metadata"]["annotations"]
-            return self.say(found)
-        found = self.server.deployments[name]
-        if isinstance(sent, list):
-            [operation] = sent
-            assert (operation["op"], operation["path"]) == ("replace", "/spec/template")
-            found["spec"]["template"] = operation["value"]
-            return self.store(found)
-        for container in sent["spec"]["template"]["spec"]["containers"]:
-            found["spec"]["template"]["spec"]["containers"][0] |= container
-        return self.store(found)
-
-    def do_DELETE(self):
-        del self.server.deployments[self.path.rpartition("/")[2]]
-        return self.say({"kind": "Status", "status": "Success"})
-
-    def store(self, document):
-        """Rolled out by the time that it is answered; each change is a revision, and a ReplicaSet remembers it."""
-        meta, spec = document["metadata"], document["spec"]
-        spec.setdefault("replicas", 2)
-        meta["generation"] = meta.get("generation", 0) + 1
-        self.server.revision += 1
-        meta["annotations"] = (meta.get("annotations") or {}) | {release.REVISION: str(self.server.revision)}
-        meta.setdefault("uid", meta["name"])
-        document["status"] = {"observedGeneration": meta["generation"], "replicas": spec["replicas"]}
-        if "bad" in spec["template"]["spec"]["containers"][0]["image"]:
-            said = {
-                "type": "Progressing",
-                "status": "False",
-                "reason": "ProgressDeadlineExceeded",
-                "message": "too late",
-            }
-            document["status"]["conditions"] = [said]
-        else:
-            for which in ("updated", "available", "ready"):
-                document["status"][f"{which}Replicas"] = spec["replicas"]
-        template = json.loads(json.dumps(spec["template"]))
-        template["metadata"]["labels"]["pod-template-hash"] = "abc"
-        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
-        known = [one for one in self.server.replica_sets if one["spec"]["template"] == template]
-        if known:  # a rollback takes the ReplicaSet of then, and gives it the newest number
-            known[0]["metadata"]["annotations"][release.REVISION] = str(self.server.revision)
-        else:
-            made = {"name": f"{meta['name']}-{self.server.revision}", "ownerReferences": [owner]}
-            made["annotations"] = {release.REVISION: str(self.server.revision)}
-            self.server.replica_sets.append(
-                {"metadata": made, "spec": {"selector": spec["selector"], "template": template}}
-            )
-        self.server.deployments[meta["name"]] = document
-        return self.say(document)
-
-    def forward(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.service)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        headers = {"Content-Type": self.headers.get("Content-Type", "")}
-        connection.request(self.command, self.path.removeprefix(PROXY), body, headers)
-        answer = connection.getresponse()
-        self.say(json.loads(answer.read()), answer.status)
-        connection.close()
-
-    def sent(self):
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def say(self, document, code=200, kind="application/json"):
-        body = json.dumps(document).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+def write_kubeconfig(path, context, server):
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": context,
+        "users": [{"name": "me", "user": {"token": "t"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "contexts": [{"name": context, "context": {"cluster": "c", "user": "me"}}],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture
-def api(tmp_path, monkeypatch):
-    """The stand-in, the one that kubectl's context names, with k8s/ applied."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    server.daemon_threads = True
-    server.deployments, server.replica_sets, server.revision = {}, [], 0
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "here",
-        "users": [{"name": "me", "user": {"token": "t"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "me"}}],
-    }  # fmt: skip
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+def kubeconfig(tmp_path, monkeypatch):
+    """The file that this process and its children take for kubectl's."""
+    path = tmp_path / "kubeconfig"
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    return path
+
+
+@pytest.fixture
+def api(kubeconfig):
+    """The stand-in, the one that kubectl's context names."""
+    server = ApiServer()
+    write_kubeconfig(kubeconfig, "here", f"http://127.0.0.1:{server.server_port}")
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 @pytest.fixture
 def cluster(api):
+    """With k8s/ applied."""
     found = Cluster()
     stable = yaml.safe_load((REPOSITORY / "k8s" / "30-deployment.yaml").read_text())
     stable["spec"]["replicas"] = 4  # the autoscaler's
@@ -164,8 +71,28 @@ def cluster(api):
     return found
 
 
+def start(module, *arguments, folder=REPOSITORY):
+    return subprocess.Popen(
+        [sys.executable, "-c", FAST, module, *arguments], cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def run(module, *arguments, **options):
+    """Its exit status, and what it wrote to stdout and stderr."""
+    started = start(module, *arguments, **options)
+    out, err = started.communicate(timeout=300)
+    return started.returncode, out, err
+
+
 def image(cluster, name="neocog"):
     return cluster.deployment(name).spec.template.spec.containers[0].image
+
+
+def failed(api):
+    """The images of the revisions that are marked as failed."""
+    marked = [one for one in api.replica_sets if release.FAILED in one["metadata"]["annotations"]]
+    return [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in marked]
 
 
 def test_a_release_rolls_out_and_back(cluster):
@@ -177,17 +104,60 @@ def test_a_release_rolls_out_and_back(cluster):
     assert "pod-template-hash" not in cluster.deployment().spec.template.metadata.labels
 
 
+def test_no_rollback_returns_to_a_revision_that_one_has_left(cluster, api):
+    """`make verify || make rollback`, twice."""
+    for name in ("neocog:two", "neocog:three"):
+        release.deploy(cluster, name)
+    assert release.rollback(cluster).endswith("neocog:two")
+    assert failed(api) == ["neocog:three"]
+    release.deploy(cluster, "neocog:four")
+    assert release.rollback(cluster).endswith("neocog:two")
+    assert release.rollback(cluster).endswith("neocog:dev")
+    assert failed(api) == ["neocog:two", "neocog:three", "neocog:four"]
+    with pytest.raises(ClusterError, match="nothing to go back to: no earlier revision is left that is not marked"):
+        release.rollback(cluster)
+    assert "neocog:dev" not in failed(api)
+
+
+def test_deploying_an_image_again_removes_its_mark(cluster, api):
+    release.deploy(cluster, "neocog:two")
+    release.rollback(cluster)
+    release.deploy(cluster, "neocog:two")
+    assert failed(api) == []
+    release.deploy(cluster, "neocog:three")
+    assert release.rollback(cluster).endswith("neocog:two")
+
+
+def test_a_rollback_waits_until_the_controller_has_seen_what_it_leaves(cluster, api):
+    release.deploy(cluster, "neocog:two")
+    api.lag = 3
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "service", "image": "neocog:bad"}]}}}}
+    cluster.apps.patch_namespaced_deployment("neocog", "neocog", patch)
+    assert release.rollback(cluster).endswith("neocog:two")
+    assert failed(api) == ["neocog:bad"]
+
+
 def test_a_release_that_never_gets_ready_goes_back_by_itself(cluster):
     release.deploy(cluster, "neocog:two")
-    with pytest.raises(SystemExit, match="neocog has not rolled out: too late; neocog:two serves on"):
+    with pytest.raises(ClusterError, match="neocog has not rolled out: too late; neocog:two serves on"):
         release.deploy(cluster, "neocog:bad")
     assert image(cluster) == "neocog:two"
     assert release.rollback(cluster).endswith("neocog:dev")  # not to the one that failed
 
 
 def test_there_is_nothing_before_the_first(cluster):
-    with pytest.raises(SystemExit, match="nothing to go back to"):
+    with pytest.raises(ClusterError, match="nothing to go back to"):
         release.rollback(cluster)
+
+
+def test_a_first_release_that_fails_tells_both(cluster, api):
+    api.deployments.clear()
+    api.replica_sets.clear()
+    bad = yaml.safe_load((REPOSITORY / "k8s" / "30-deployment.yaml").read_text())
+    bad["spec"]["template"]["spec"]["containers"][0]["image"] = "neocog:bad"
+    cluster.apps.create_namespaced_deployment("neocog", bad)
+    with pytest.raises(ClusterError, match="neocog has not rolled out: too late; there is nothing to go back to"):
+        release.deploy(cluster, "neocog:bad")
 
 
 @pytest.mark.parametrize(("share", "pods", "said"), [(0.2, 1, "20%"), (0.05, 1, "20%"), (0.5, 4, "50%")])
@@ -214,10 +184,10 @@ def test_a_canary_is_promoted_and_gone(cluster):
 
 
 def test_a_canary_that_never_gets_ready_is_gone_too(cluster):
-    with pytest.raises(SystemExit, match="the canary is gone again, the stable pods serve on"):
+    with pytest.raises(ClusterError, match="the canary is deleted again, the stable pods serve on"):
         release.canary(cluster, "neocog:bad", 0.2)
     assert not cluster.exists("neocog-canary")
-    with pytest.raises(SystemExit, match="no Deployment neocog-canary in neocog"):
+    with pytest.raises(ClusterError, match="no Deployment neocog-canary in neocog"):
         release.promote(cluster)
 
 
@@ -239,14 +209,262 @@ def test_what_the_load_generator_counted_is_read_from_its_log(cluster):
 
 def test_an_answer_that_is_an_error_is_a_line(cluster, api, serve):
     api.service = serve().port
-    with pytest.raises(RuntimeError, match=r"POST /predict is answered with 415: .*not-an-image"):
+    with pytest.raises(ClusterError, match=r"POST /predict is answered with 415: .*not-an-image"):
         cluster.ask("POST", "/predict", b"no picture")
 
 
-def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(SystemExit, match="no kubeconfig; `make kind-up`"):
-        Cluster()
+@pytest.mark.parametrize(("refused", "module", "arguments", "said"), [
+    ({"GET .*/deployments": (403, 'deployments.apps is forbidden: "me" may not')}, "release", ["status"],
+     'release: the API server answers 403: deployments.apps is forbidden: "me" may not'),
+    ({"PATCH": (500, "etcdserver: request timed out")}, "release", ["deploy", "neocog:two"],
+     "release: the API server answers 500: etcdserver: request timed out"),
+    ({"GET .*/replicasets": None}, "release", ["rollback"],
+     "release: the API server does not answer: ('Connection aborted.', RemoteDisconnected("),
+    ({"GET .*/proxy/": (503, "no endpoints available")}, "verify", [],
+     "verify: GET /version is answered with 503: "),
+    ({"POST .*/secrets": (403, "secrets is forbidden")}, "platform", [],
+     "platform: the API server answers 403: secrets is forbidden"),
+    ({"PATCH": (409, "the object has been modified")}, "up", ["kind"],
+     "cluster: the API server answers 409: the object has been modified"),
+    ({"GET .*/nodes": (403, "nodes is forbidden")}, "drill", ["--context", "here"],
+     "drill: the API server answers 403: nodes is forbidden"),
+    ({"POST .*/neocog-drill/configmaps": (403, "configmaps is forbidden")}, "drill", ["--context", "here"],
+     "drill: the API server answers 403: configmaps is forbidden"),
+    ({"GET .*/exec": (500, KUBELET)}, "drill", ["--context", "here"],
+     f"drill: the load generator can't be told to end, by exec in load-9: the API server answers 500: {KUBELET}"),
+    ({"GET .*/exec": None}, "drill", ["--context", "here"],
+     "drill: the load generator can't be told to end, by exec in load-9: the connection to the API server failed: "),
+])  # fmt: skip
+def test_whatever_the_api_server_refuses_is_one_line(cluster, api, tools, folder, refused, module, arguments, said):
+    release.deploy(cluster, "neocog:one")  # so that there is something to go back to
+    api.refused = refused
+    code, out, err = run(f"scripts.cluster.{module}", *arguments, folder=folder)
+    assert (code, out) == (1, ""), err
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+    assert "neocog-drill" not in api.namespaces
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Commands that do nothing, successfully: kubectl, kind (which knows the cluster `neocog`), docker."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for tool in ("kubectl", "kind", "docker"):
+        (folder / tool).write_text("#!/bin/sh\n[ \"$*\" != 'get clusters' ] || echo neocog\n")
+        (folder / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("DOCKER", "docker")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What the scripts read in the working directory."""
+    (tmp_path / "checkout").mkdir()
+    for name in ("samples", "scripts"):
+        (tmp_path / "checkout" / name).symlink_to(REPOSITORY / name)
+    make_bundle(tmp_path / "checkout" / "out" / "champion")
+    return tmp_path / "checkout"
+
+
+def test_an_api_server_that_is_not_there_is_one_line(kubeconfig):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    write_kubeconfig(kubeconfig, "here", address)
+    code, out, err = run("scripts.cluster.release", "status")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("release: here can't be reached: the API server does not answer: ")
+    assert "Connection refused" in err
+
+
+def test_a_failing_tls_handshake_is_one_line(api, kubeconfig):
+    write_kubeconfig(kubeconfig, "here", f"https://127.0.0.1:{api.server_port}")
+    code, out, err = run("scripts.cluster.release", "status")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("release: here can't be reached: ")
+
+
+def test_where_there_is_no_cluster_it_is_one_line(kubeconfig):
+    code, _, err = run("scripts.cluster.release", "status")
+    said = "release: kubectl has no current context; `make kind-up` or `make minikube-up` creates a cluster\n"
+    assert (code, err) == (1, said)
+
+
+@pytest.mark.parametrize(("context", "local"), [
+    ("kind-neocog", True), ("kind-other", True), ("neocog", True),
+    ("neocog-production", False), ("neocogs", False), ("kind", False), ("here", False),
+])  # fmt: skip
+def test_a_context_of_kind_or_of_our_minikube_is_local(context, local):
+    assert is_local(context) is local
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ([], "drill: this deletes pods and drains a node of here; if that is meant: `make drill CONTEXT=here`\n"),
+    (["--context", "there"], "drill: the current context is here, not there; `kubectl config use-context there`\n"),
+])  # fmt: skip
+def test_a_drill_of_a_cluster_that_may_not_be_meant_asks_it_nothing(api, arguments, said):
+    code, out, err = run("scripts.cluster.drill", *arguments)
+    assert (code, out, err) == (1, "", said)
+    assert api.requests == []
+
+
+def test_make_passes_the_context_to_the_drill():
+    ran = subprocess.run(["make", "--dry-run", "drill", "CONTEXT=a@b"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "python -m scripts.cluster.drill --context 'a@b'"
+    ran = subprocess.run(["make", "--dry-run", "drill"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1].rstrip() == "python -m scripts.cluster.drill"
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """This process sleeps at most 10 ms at a time: the stand-in has no clock."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+
+
+ROWS = ["nothing", "rolling update", "a pod deleted", "a node drained", "a bad release, and back", "a canary, and away"]
+
+
+def nothing_is_left(cluster, api):
+    """Whatever a drill changed is taken back."""
+    assert "neocog-drill" not in api.namespaces
+    assert not any("unschedulable" in spec for spec in api.nodes.values())
+    assert not cluster.exists("neocog-canary")
+    env = cluster.deployment().spec.template.spec.containers[0].env or []
+    assert "NEOCOG_BUNDLE" not in [one.name for one in env]
+
+
+def test_a_drill_does_everything_and_leaves_nothing_behind(cluster, api):
+    code, out, err = run("scripts.cluster.drill", "--context", "here")
+    assert (code, err) == (0, "drill: neocog:dev has 1 of 5 pods: about 20% of the connections\n")
+    *rows, last = out.splitlines()
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows[2:]] == ROWS
+    assert last == "drill: 0 requests were lost"
+    nothing_is_left(cluster, api)
+    [bad] = [one for one in api.replica_sets if release.FAILED in one["metadata"]["annotations"]]
+    assert {"name": "NEOCOG_BUNDLE", "value": "/nowhere"} in bad["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
+def test_where_there_is_one_node_the_drill_says_that_it_drains_none(cluster, api):
+    del api.nodes["b"]
+    release.deploy(cluster, "neocog:two")  # on that node
+    code, out, err = run("scripts.cluster.drill", "--context", "here")
+    assert code == 0
+    assert err.startswith("drill: no node is drained: there is no second one to take its pods\n")
+    assert "a node drained" not in out
+
+
+@pytest.mark.parametrize(("request_", "nth"), [
+    ("POST /api/v1/namespaces", 1),
+    ("POST /api/v1/namespaces/neocog-drill/configmaps", 1),
+    ("POST /api/v1/namespaces/neocog-drill/pods", 1),
+    ("GET /api/v1/namespaces/neocog-drill/pods/load-9/exec", 1),
+    ("PATCH /apis/apps/v1/namespaces/neocog/deployments/neocog", 1),  # the rolling update
+    ("PATCH /api/v1/nodes/a", 1),
+    ("PATCH /apis/apps/v1/namespaces/neocog/deployments/neocog", 2),  # the bad release
+    ("PATCH /apis/apps/v1/namespaces/neocog/deployments/neocog", 3),  # and back
+    ("POST /apis/apps/v1/namespaces/neocog/deployments", 1),  # the canary
+    ("DELETE /api/v1/namespaces/neocog-drill", 1),
+])  # fmt: skip
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drill_that_is_interrupted_takes_back_what_it_changed(cluster, api, request_, nth, number):
+    """The signal comes when the request has had its effect and is not yet answered; a second one soon after."""
+    seen = []
+
+    def interrupt(answered):
+        seen.append(answered)
+        if (answered, seen.count(answered)) == (request_, nth):
+            drilling.send_signal(number)
+        if (answered, nth) == ("DELETE /api/v1/namespaces/neocog-drill", 1):
+            drilling.send_signal(signal.SIGTERM)
+
+    api.before_answer = interrupt
+    drilling = start("scripts.cluster.drill", "--context", "here")
+    _, err = drilling.communicate(timeout=300)
+    api.before_answer = lambda _: None
+    assert drilling.returncode == 128 + number
+    assert f"drill: {number.name}; taking back what was changed\n" in err
+    assert "Traceback" not in err
+    nothing_is_left(cluster, api)
+    if request_.startswith("PATCH /apis") and nth == 2:
+        assert failed(api) == ["neocog:dev"]
+
+
+def test_an_interrupted_command_is_one_line():
+    with pytest.raises(SystemExit) as ended, one_line("release"):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+
+
+def test_a_node_is_freed_when_its_pods_are_gone(cluster, api, fast):
+    api.budget = 2  # evictions that the disruption budget forbids first
+    leaving = [name for name, pod in api.pods["neocog"].items() if pod["spec"]["nodeName"] == "a"]
+    drill.drain(cluster)
+    assert api.events[0] == "a is cordoned"
+    assert api.events[-1] == "a is freed"
+    assert len(leaving) == 2
+    for name in leaving:
+        assert api.events.index(f"{name} is evicted from a") < api.events.index(f"{name} is gone from a")
+    assert api.budget == 0
+
+
+def test_a_node_whose_pods_stay_too_long_is_freed_all_the_same(cluster, api, fast, monkeypatch):
+    monkeypatch.setattr(drill, "GONE", 0)
+    with pytest.raises(ClusterError, match="waited 0 seconds for the pods on a to be gone"):
+        drill.drain(cluster)
+    assert api.events[-1] == "a is freed"
+    assert not any("is gone from a" in event for event in api.events)
+
+
+def test_a_node_that_a_person_has_cordoned_is_not_freed(cluster, api):
+    api.nodes["a"]["unschedulable"] = True
+    assert drill.drainable(cluster) == ""  # b is alone
+    api.nodes["c"] = {}
+    assert drill.drainable(cluster) == "b"
+
+
+def test_a_deleted_pod_is_waited_for_until_it_is_gone(cluster, api, fast):
+    drill.delete_a_pod(cluster)
+    assert [event.split()[2] for event in api.events] == ["evicted", "gone"]
+
+
+def test_a_drill_touches_no_namespace_that_it_did_not_make(cluster, api):
+    api.namespaces["neocog-drill"] = "Active"
+    code, _, err = run("scripts.cluster.drill", "--context", "here")
+    assert code == 1
+    said = (
+        "drill: the namespace neocog-drill is there: another drill runs, or `kubectl delete namespace neocog-drill`\n"
+    )
+    assert err == said
+    assert api.namespaces["neocog-drill"] == "Active"
+
+
+def test_a_drill_replaces_no_canary(cluster, api):
+    release.canary(cluster, "neocog:two", 0.2)
+    code, _, err = run("scripts.cluster.drill", "--context", "here")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("drill: neocog-canary is there, and the drill would replace it: ")
+    assert image(cluster, "neocog-canary") == "neocog:two"
+
+
+def test_a_namespace_that_stays_is_told(cluster, api, monkeypatch, capsys, fast):
+    monkeypatch.setattr(drill, "GONE", 0)
+    with drill.place(cluster):
+        pass
+    said = "drill: waited 0 seconds for the namespace neocog-drill to be gone; it is still terminating\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_namespace_that_may_not_be_deleted_is_told_and_hides_no_other_error(cluster, api, capsys):
+    api.refused = {"DELETE": (403, "namespaces is forbidden")}
+    told = "drill: the namespace neocog-drill can't be deleted (the API server answers 403: namespaces is forbidden)"
+    with pytest.raises(ClusterError, match="an earlier one"), drill.place(cluster):
+        raise ClusterError("an earlier one")
+    assert capsys.readouterr().err.startswith(told)
+    del api.namespaces["neocog-drill"]
+    with pytest.raises(SystemExit) as ended, drill.place(cluster):
+        pass
+    assert ended.value.code == 1
 
 
 @pytest.mark.parametrize(("tools", "said"), [
