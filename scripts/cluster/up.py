@@ -20,6 +20,7 @@ from scripts.cluster.api import (
     kubectl,
     one_line,
     show,
+    until,
 )
 from scripts.image.build import docker
 
@@ -50,10 +51,19 @@ def main() -> None:
     try:
         cluster.wait_for_all()
         answer = cluster.ask("POST", "/predict", PICTURE.read_bytes())
+        until(lambda: cpu(cluster) is not None, "the autoscaler to read the pods' CPU from metrics-server", 240)
     except ClusterError:
         show(NAMESPACE)
         raise
     print(f"cluster: {PICTURE} is read as {answer['digit']} ({answer['confidence']:.1%}) by {answer['model_version']}")
+    print("cluster: the autoscaler reads the pods' CPU")
+
+
+def cpu(cluster: Cluster) -> int | None:
+    """The pods' CPU in percent of their request, as the autoscaler last read it; None while it has no figure."""
+    status = cluster.scaling.read_namespaced_horizontal_pod_autoscaler(STABLE, NAMESPACE).status
+    metrics = (status and status.current_metrics) or []
+    return next((metric.resource.current.average_utilization for metric in metrics if metric.resource), None)
 
 
 def need(*tools: str) -> None:
@@ -80,6 +90,7 @@ def kind() -> None:
             if not left:
                 raise ClusterError(f"kind could not create a cluster in {TRIES} tries")
             time.sleep(5)
+    kubectl("apply", "-k", "deploy/kind/metrics-server")
     load(IMAGE)
 
 
@@ -103,7 +114,7 @@ def _image_id(client: str) -> str:
 
 
 def minikube() -> None:
-    _run("minikube", "start", "--profile", "neocog", "--nodes", "2", "--wait", "all")
+    _run("minikube", "start", "--profile", "neocog", "--nodes", "2", "--addons", "metrics-server", "--wait", "all")
     load(IMAGE)
 
 
