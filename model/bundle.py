@@ -9,7 +9,7 @@ golden.npz       a few encoded images, their canonical pixels and their probabil
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,7 @@ class Manifest(BaseModel):
     name: str
     version: str  # the first 12 digits of the model's hash: the same model has the same version everywhere
     created: str  # UTC, ISO 8601
-    labels: list[str]
+    labels: list[str] = Field(min_length=1)  # in the order of the model's probabilities
     canonical_version: str
     sha256: dict[str, str]  # model, data, params, and every other file of the bundle by its name
     git_revision: str | None
@@ -79,6 +79,7 @@ def write(
     hashes: Mapping[str, str],
     identity: Mapping[str, object],
     metrics: Mapping[str, float],
+    labels: Sequence[str] = LABELS,
 ) -> Manifest:
     """Writes a bundle to `folder`, never half of one; what was there before is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def write(
             {
                 **identity,
                 "version": model_hash[:12],
-                "labels": list(LABELS),
+                "labels": list(labels),
                 "sha256": {"model": model_hash, **hashes, **files},
                 "metrics": dict(metrics),
             }
@@ -132,6 +133,6 @@ def read(folder: Path) -> Manifest:
             raise BundleError(
                 f"{folder}: the {name} has SHA-256 {digest[:12]}…, the manifest says {(expected or '?')[:12]}…"
             )
-    if manifest.version != manifest.sha256["model"][:12] or tuple(manifest.labels) != LABELS:
-        raise BundleError(f"{folder / MANIFEST} contradicts itself: its version or its labels are not the model's")
+    if manifest.version != manifest.sha256["model"][:12]:
+        raise BundleError(f"{folder / MANIFEST} contradicts itself: its version is not the model's")
     return manifest

@@ -81,7 +81,10 @@ class Predictor:
         pixels = np.stack([canonical(decode(data)) for data in golden.encoded])
         if not np.array_equal(pixels, golden.pixels):
             raise BundleError(f"{folder}: canonical no longer gives the golden images the pixels they had at export")
-        difference = float(np.abs(self.probabilities(pixels) - golden.prob).max())
+        prob = self.probabilities(pixels)
+        if prob.shape[1] != len(self.manifest.labels):
+            raise BundleError(f"{folder}: {prob.shape[1]} probabilities for {len(self.manifest.labels)} labels")
+        difference = float(np.abs(prob - golden.prob).max())
         if not difference <= TOLERANCE:
             raise BundleError(f"{folder}: the golden answers differ by {difference:.2g}, allowed is {TOLERANCE:.0e}")
 

@@ -16,7 +16,7 @@ from model.bundle import Manifest
 from model.labels import LABELS
 from model.robustness import DISTORTIONS
 from pipelines import paths, stage
-from pipelines.prepare import Prepared, Split
+from pipelines.artefacts import Prepared, Split
 
 Facts: TypeAlias = Mapping[str, Any]  # what a stage wrote as JSON
 

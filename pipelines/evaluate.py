@@ -20,10 +20,9 @@ from model.networks.cnn import parameters
 from model.robustness import Point, curves, points
 from model.synthetic.outliers import KINDS, seen
 from model.training import logits
-from pipelines import confidence, paths, stage, tracking
+from pipelines import confidence, paths, stage, tracking, weights
+from pipelines.artefacts import Predictions, Prepared, Split
 from pipelines.curves import nested, picture, write
-from pipelines.prepare import Prepared, Split
-from pipelines.train import trained
 
 
 class EvaluateParams(stage.Params, section="evaluate"):
@@ -144,7 +143,7 @@ def main() -> None:
     params = EvaluateParams.load()
     prepared = Prepared.load(paths.PREPARED)
     images, labels = prepared.of(Split.TEST)
-    network, calibration = trained()
+    network, calibration = weights.load()
     probabilities = softmax(logits(network, images) / calibration["temperature"], axis=1)
     metrics = judge(probabilities, labels, bins=params.calibration_bins, abstain_below=calibration["abstain_below"])
     metrics["parameters"] = parameters(network)
@@ -161,8 +160,7 @@ def main() -> None:
     distorted = min(params.robustness_images, len(images))
     metrics["robustness"] = {"images": distorted, "accuracy": nested(found)}
     stage.write_json(paths.METRICS, metrics)
-    with stage.writing(paths.PREDICTIONS) as half:
-        np.savez(half, labels=labels, probabilities=probabilities, **said)  # type: ignore[arg-type]
+    Predictions(labels, probabilities, said).save(paths.PREDICTIONS)
     draw(paths.PLOTS, images, labels, probabilities, metrics)
     write(paths.PLOTS / "robustness.csv", {"cnn": found})
     title = f"The network that is served, on {distorted:,} test images"

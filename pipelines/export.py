@@ -23,11 +23,10 @@ from model.canonical import Pixels
 from model.labels import CLASSES
 from model.predictor import Predictor
 from model.training import tensor
-from pipelines import paths, provenance, stage, tracking
-from pipelines.prepare import Prepared, Split
+from pipelines import paths, provenance, stage, tracking, weights
+from pipelines.artefacts import Prepared, Split
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
-from pipelines.train import trained
 
 OPSET: Final = 20
 EXIF_ORIENTATION: Final = 0x0112
@@ -133,7 +132,7 @@ def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, N
 def main() -> None:
     params = ExportParams.load()
     prepared = Prepared.load(paths.PREPARED)
-    bare, calibration = trained()
+    bare, calibration = weights.load()
     network = Calibrated(bare, calibration["temperature"]).eval()
     run = tracking.Run.resume()
     metrics = json.loads(paths.METRICS.read_text())

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from model.hashing import sha256
 from pipelines import paths, stage
-from pipelines.source import Source
+from pipelines.artefacts import Source
 from pipelines.stage import StageError
 
 MIRRORS: Final = (

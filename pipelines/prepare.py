@@ -1,19 +1,16 @@
 """Raw images -> canonical 28x28, in three splits that share no image."""
 
 import hashlib
-from dataclasses import dataclass
-from enum import IntEnum
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from model.canonical import Pixels, canonical_batch
+from model.canonical import canonical_batch
 from model.labels import CLASSES
 from pipelines import paths, stage
-from pipelines.source import Source
+from pipelines.artefacts import Prepared, Source, Split
 from pipelines.stage import StageError
 
 
@@ -26,37 +23,6 @@ class PrepareParams(stage.Params, section="prepare"):
     frozen_test: dict[str, str] = Field(
         description="SHA-256 of the test split by source; a source not named is not held"
     )
-
-
-class Split(IntEnum):
-    """Which images a model may see when."""
-
-    TRAIN = 0
-    VALIDATION = 1  # to choose: temperature, threshold, settings
-    TEST = 2  # to report, once
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Canonical images and the split of each."""
-
-    images: Pixels  # n x 28 x 28
-    labels: NDArray[np.uint8]  # n
-    splits: NDArray[np.uint8]  # n, of Split
-    rows: NDArray[np.int64]  # n, the row of raw.npz that each came from
-
-    def of(self, split: Split) -> tuple[Pixels, NDArray[np.uint8]]:
-        chosen = self.splits == split
-        return self.images[chosen], self.labels[chosen]
-
-    def save(self, path: Path) -> None:
-        with stage.writing(path) as half:
-            np.savez(half, images=self.images, labels=self.labels, splits=self.splits, rows=self.rows)
-
-    @classmethod
-    def load(cls, path: Path) -> "Prepared":
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["images"], file["labels"], file["splits"], file["rows"])
 
 
 def split(source: Source, *, test: float, validation: float, seed: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,9 @@ from model.labels import CLASSES
 from model.predictor import Predictor
 from model.robustness import MARGIN, bare, distorted, product
 from pipelines import paths, stage, tracking
-from pipelines.prepare import Prepared, Split
+from pipelines.artefacts import Digits, Predictions, Prepared, Split
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
-
-Digits: TypeAlias = NDArray[np.uint8]
 
 EXPERIMENT: Final = "DVC_EXP_NAME"  # set by `dvc exp run` for the stages it runs
 
@@ -166,11 +164,11 @@ def report(checks: list[Check], challenger: Manifest, champion: Manifest | None)
     return "\n".join([*lines, "", "| | check | found | asked |", "|---|---|---|---|", *rows]) + "\n"
 
 
-def reigning(into: Path) -> Path | None:
-    """The champion's bundle: the registry's where it answers and has one, else the local copy, else none."""
+def current_champion(into: Path) -> Path | None:
+    """The champion's bundle: the registry's if it answers and has one, otherwise the local copy, otherwise None."""
     local = paths.CHAMPION if paths.CHAMPION.exists() else None
-    for run in tracking.waiting():  # a promotion that wasn't sent yet is newer than what the registry says
-        with suppress(tracking.Unreachable):  # a server that is down is noticed below; one bad run holds up no other
+    for run in tracking.waiting():  # a promotion that is not sent yet is newer than the registry's champion
+        with suppress(tracking.Unreachable):  # one bad run must not stop the others; a server that is down shows below
             run.send()
     try:
         found = tracking.champion(into)
@@ -185,11 +183,10 @@ def main() -> None:
     prepared = Prepared.load(paths.PREPARED)
     images, labels = prepared.of(Split.TEST)
     predictor = Predictor.load(paths.BUNDLE)
-    with np.load(paths.PREDICTIONS) as file:
-        baselines = {name: file[name] for name in ("logistic_regression", "rbf_svm")}
+    baselines = Predictions.load(paths.PREDICTIONS).baselines
     training = {image.tobytes() for image in prepared.of(Split.TRAIN)[0]}
     with tempfile.TemporaryDirectory() as folder:
-        old = reigning(Path(folder))
+        old = current_champion(Path(folder))
         try:
             champion = Predictor.load(old, prove=False) if old else None
         except bundle.BundleError as error:
@@ -226,7 +223,7 @@ def main() -> None:
     elif failed:
         raise StageError(f"model {version} is refused: {failed} (report: {paths.GATE_REPORT})")
     else:
-        crown(run, version, before.version if before else None)
+        promote(run, version, before.version if before else None)
         was = before.version if before else "none"
         print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {was})")
 
@@ -237,11 +234,11 @@ def _digits(predictor: Predictor, images: Pixels) -> Digits:
     ).astype(np.uint8)
 
 
-def crown(run: tracking.Run, challenger: str, champion: str | None) -> None:
-    """The bundle becomes the champion: a line in the promotion log, the copy that is served, the registry's alias.
+def promote(run: tracking.Run, challenger: str, champion: str | None) -> None:
+    """Makes the bundle the champion: a line in the promotion log, the copy that is served, the registry's alias.
 
-    In this order: what is interrupted is done again by the next `dvc repro`, and the log has its line already. A
-    champion that is trained again, bit for bit, takes its own place: that is no promotion to log.
+    The order matters: after an interruption the next `dvc repro` repeats all of it, and the log already has its line.
+    A champion that was trained again and came out bit-identical gets no new line.
     """
     logged = paths.PROMOTIONS.read_text().splitlines() if paths.PROMOTIONS.exists() else []
     if not logged or json.loads(logged[-1])["model"] != challenger:
@@ -258,7 +255,7 @@ def crown(run: tracking.Run, challenger: str, champion: str | None) -> None:
         new = Path(folder) / paths.CHAMPION.name
         shutil.copytree(paths.BUNDLE, new)
         bundle.replace(new, paths.CHAMPION)
-    run.crown()
+    run.set_champion()
 
 
 def _someone() -> str:

@@ -65,7 +65,8 @@ class Params(BaseModel):
 
 def run(main: Callable[[], None]) -> None:
     """Runs a stage. What people got wrong is one line on stderr and exit code 1, never a traceback."""
-    name = sys.modules["__main__"].__spec__.name.removeprefix("pipelines.")  # type: ignore[union-attr]
+    module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    name = module.removeprefix("pipelines.").removesuffix(".__main__")
     try:
         main()
     except StageError as error:

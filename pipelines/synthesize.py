@@ -16,7 +16,7 @@ from model.synthetic import CAREFUL, Drawn, write
 from model.synthetic.outliers import taught
 from model.synthetic.styles import STYLES
 from pipelines import paths, stage
-from pipelines.prepare import Prepared, Split
+from pipelines.artefacts import Prepared, Split
 
 CHUNK = 4_000  # images that one process draws at a time
 

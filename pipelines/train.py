@@ -1,7 +1,6 @@
 """Trains the network on the training split, and calibrates it on the validation split."""
 
 import csv
-import json
 import time
 from typing import Literal
 
@@ -18,8 +17,8 @@ from model.calibration import abstain_threshold, fit_temperature
 from model.labels import NO_DIGIT
 from model.networks.cnn import CNN, parameters
 from model.training import Epoch, Group, Recipe, logits, train
-from pipelines import paths, provenance, stage, tracking
-from pipelines.prepare import Prepared, Split
+from pipelines import paths, provenance, stage, tracking, weights
+from pipelines.artefacts import Prepared, Split
 from pipelines.stage import StageError
 
 
@@ -140,15 +139,6 @@ def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
     return run
 
 
-def trained() -> tuple[CNN, dict[str, float]]:
-    """The network that `train` wrote, on the CPU, and its calibration."""
-    saved = torch.load(paths.WEIGHTS, weights_only=True)
-    network = CNN(saved["width"])
-    network.load_state_dict(saved["weights"])
-    calibration: dict[str, float] = json.loads(paths.CALIBRATION.read_text())
-    return network, calibration
-
-
 def main() -> None:
     params = TrainParams.load()
     on = device(params.device)
@@ -176,8 +166,7 @@ def main() -> None:
             "validation_accuracy_drawn": accuracy(network, synthetic),
         }
         run.metrics(calibration | {"parameters": parameters(network), "training_seconds": seconds})
-        with stage.writing(paths.WEIGHTS) as half:
-            torch.save({"width": params.width, "weights": network.cpu().state_dict()}, half)
+        weights.save(network.cpu(), params.width)
         with stage.writing(paths.TRAINING) as half, half.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(Epoch.__annotations__))
             writer.writeheader()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from model.labels import CLASSES
 from pipelines import paths, stage
-from pipelines.source import Source
+from pipelines.artefacts import Source
 from pipelines.stage import StageError
 
 ROWS_SAID: Final = 10  # rows a message names; the report has them all

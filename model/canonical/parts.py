@@ -25,7 +25,10 @@ CANDIDATES: Final = 64  # the largest parts looked at; a digit is seldom more th
 SHARE: Final = 0.25  # of the marks: where the largest part holds less, they are scattered about
 RUNS: Final = 3  # in a row of the digit, on average: MNIST's most is 2.4, texture has more
 PAGE: Final = 0.85  # of its box is marked: a page in a darker frame. One digit of MNIST's 60,000 fills as much
-SMALL: Final = 4096  # pixels; up to here a flood costs less than labelling
+# Specks are found in two ways, because neither is fast enough alone. A flood takes an operation for each pixel of the
+# longest stroke: 24 us for a 28x28 image of several parts, but 5.2 ms for 384x384. Labelling takes 133 us and 0.7 ms.
+# With labelling alone, `canonical_batch` needs 28 us instead of 23 for an image of MNIST.
+SMALL: Final = 4096  # pixels; pictures up to this size are flooded, larger ones are labelled
 
 
 def packed(ink: NDArray[np.uint8]) -> list[int]:

@@ -13,8 +13,8 @@ from model.canonical import Pixels
 from model.networks.lineup import LINE_UP, Classifier
 from model.robustness import Point, curves, points
 from pipelines import paths, stage
+from pipelines.artefacts import Prepared, Split
 from pipelines.curves import write
-from pipelines.prepare import Prepared, Split
 from pipelines.stage import StageError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.labels import NO_DIGIT
-from pipelines.prepare import Prepared, Split
+from pipelines.artefacts import Prepared, Split
 from pipelines.train import TrainParams, accuracy, groups, recipe, validation
 from tests.bundles import DIGITS
 from tests.conftest import REPOSITORY

@@ -22,6 +22,7 @@ from pipelines.prepare import PrepareParams, prepare, split
 from pipelines.stage import StageError
 from pipelines.synthesize import SynthesizeParams, synthesize
 from pipelines.tracking import Run, Unreachable
+from pipelines.tracking.__main__ import sync
 from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
 
@@ -118,7 +119,7 @@ def shared_server(tmp_path_factory):
 def server(shared_server, monkeypatch):
     """A running server, with an experiment and a registered model of the test's own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", shared_server.uri)
-    monkeypatch.setattr(tracking, "NAME", f"neocog-{uuid.uuid4().hex[:8]}")
+    monkeypatch.setattr("pipelines.tracking.server.NAME", f"neocog-{uuid.uuid4().hex[:8]}")
     if shared_server.process is None:
         shared_server.start()
     return shared_server
@@ -163,7 +164,7 @@ def record(run, folder, after_metrics=lambda: None):
     run.artifact(folder / "report.txt")
     make_bundle(folder / "bundle")
     run.register(folder / "bundle", {"sha256": "abc"})
-    run.crown()
+    run.set_champion()
 
 
 def start():
@@ -178,7 +179,7 @@ def assert_whole(run, uri):
     assert found.data.params == {"train.seed": "0", "train.device": "auto"}
     assert found.data.metrics == {"loss": 1 / 3, "test.accuracy": 0.99}
     assert found.data.tags["git.revision"] == "1234"
-    assert found.data.tags[tracking.RUN_TAG] == run.key
+    assert found.data.tags[tracking.delivery.RUN_TAG] == run.key
     assert [(m.step, m.value) for m in client.get_metric_history(run.sent.run_id, "loss")] == [
         (1, 1),
         (2, 0.5),
@@ -187,9 +188,9 @@ def assert_whole(run, uri):
     assert [i.dataset.name for i in found.inputs.dataset_inputs] == ["prepared"]
     names = {file.path for file in client.list_artifacts(run.sent.run_id)}
     assert {"report.txt", "bundles"} <= names
-    model = client.get_registered_model(tracking.NAME)
+    model = client.get_registered_model(tracking.server.NAME)
     assert {alias: str(version) for alias, version in model.aliases.items()} == {"challenger": "1", "champion": "1"}
-    version = client.get_model_version(tracking.NAME, "1")
+    version = client.get_model_version(tracking.server.NAME, "1")
     assert version.run_id == run.sent.run_id
     assert version.tags["sha256"] == "abc"
     assert len(client.search_runs([found.info.experiment_id])) == 1
@@ -210,7 +211,7 @@ def test_without_a_server_the_default_is_a_database_beside_the_project(in_folder
     with start() as run:
         record(run, in_folder)
     assert embedded.exists()
-    assert_whole(run, tracking.EMBEDDED)
+    assert_whole(run, tracking.server.EMBEDDED)
 
 
 def test_the_model_has_a_signature_and_an_example(in_folder, server):
@@ -219,7 +220,7 @@ def test_the_model_has_a_signature_and_an_example(in_folder, server):
     with start() as run:
         record(run, in_folder)
     mlflow.set_tracking_uri(server.uri)
-    info = mlflow.models.get_model_info(f"models:/{tracking.NAME}@champion")
+    info = mlflow.models.get_model_info(f"models:/{tracking.server.NAME}@champion")
     assert info.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 1, 28, 28)}
     assert info.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 10)}
     assert info.saved_input_example_info is not None
@@ -235,7 +236,7 @@ def test_a_server_that_is_down_is_warned_of_once_and_gets_the_run_later(in_folde
     assert f"this run is recorded in runs/{run.key}, `make sync` sends it later" in warnings[0]
 
     server.start()
-    tracking.sync(tracking.waiting())
+    sync(tracking.waiting())
     assert f"sync: {run.key}: 10 events sent to {server.uri}, MLflow run {run.sent.run_id}" in capfd.readouterr().out
     assert_whole(run, server.uri)
 
@@ -246,7 +247,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(in_folder, server):
     assert run.sent.events == 5
     assert run.pending == 5
     server.start()
-    tracking.sync(tracking.waiting())
+    sync(tracking.waiting())
     assert_whole(run, server.uri)
 
 
@@ -263,7 +264,7 @@ def test_an_answer_to_a_registration_that_was_lost_makes_no_second_version(in_fo
         sent = json.loads((run.folder / "sent.json").read_text())
         (run.folder / "sent.json").write_text(json.dumps(sent | {"events": 7, "model_version": None}))
     assert_whole(run, server.uri)
-    assert len(MlflowClient(server.uri).search_model_versions(f"name = '{tracking.NAME}'")) == 1
+    assert len(MlflowClient(server.uri).search_model_versions(f"name = '{tracking.server.NAME}'")) == 1
 
 
 def test_another_server_gets_the_whole_run(in_folder, server, embedded, monkeypatch):
@@ -286,7 +287,7 @@ def test_what_one_server_has_does_not_wait_for_another(in_folder, server, embedd
 def test_a_champion_without_a_bundle_cannot_be_used(in_folder, server):
     with start() as run:
         record(run, in_folder)
-    MlflowClient(server.uri).delete_model_version_tag(tracking.NAME, "1", tracking.BUNDLE_TAG)
+    MlflowClient(server.uri).delete_model_version_tag(tracking.server.NAME, "1", tracking.registry.BUNDLE_TAG)
     with pytest.raises(Unreachable, match=r"version 1 of neocog-\w+, the champion in .*, has no bundle"):
         tracking.champion(in_folder)
 
@@ -297,7 +298,7 @@ def test_a_run_that_was_deleted_there_is_sent_again(in_folder, embedded):
         embedded.unlink()
         forget_stores()
         run.metrics({"loss": 0.5}, step=2)
-    history = MlflowClient(tracking.EMBEDDED).get_metric_history(run.sent.run_id, "loss")
+    history = MlflowClient(tracking.server.EMBEDDED).get_metric_history(run.sent.run_id, "loss")
     assert [metric.value for metric in history] == [1.0, 0.5]
 
 
@@ -305,7 +306,7 @@ def test_the_champions_bundle_is_the_one_that_was_crowned(in_folder, server):
     with start() as run:
         make_bundle(in_folder / "bundle", temperature=1.0)
         run.register(in_folder / "bundle", {})
-        run.crown()
+        run.set_champion()
         make_bundle(in_folder / "bundle", temperature=7.0)
         run.register(in_folder / "bundle", {})
     assert bundle.read(tracking.champion(in_folder / "download").bundle).temperature == 1.0
@@ -319,14 +320,14 @@ def test_the_last_to_be_crowned_reigns_in_whatever_order_they_arrive(in_folder, 
         with start() as run:
             run.register(in_folder / "bundle", {})
         runs.append(run)
-    runs[1].crown()
+    runs[1].set_champion()
     time.sleep(0.01)
-    runs[0].crown()
+    runs[0].set_champion()
     server.start()
-    tracking.sync(tracking.waiting())
+    sync(tracking.waiting())
     client = MlflowClient(server.uri)
-    champion = client.get_model_version_by_alias(tracking.NAME, "champion")
-    challenger = client.get_model_version_by_alias(tracking.NAME, "challenger")
+    champion = client.get_model_version_by_alias(tracking.server.NAME, "champion")
+    challenger = client.get_model_version_by_alias(tracking.server.NAME, "challenger")
     assert [champion.run_id, challenger.run_id] == [runs[0].sent.run_id, runs[1].sent.run_id]
 
 
@@ -364,7 +365,7 @@ def test_a_later_stage_goes_on_with_the_run_also_on_another_machine(in_folder, s
     run.folder.rename(in_folder / "the-other-machine")
     record(Run.resume(), in_folder)
     again = Run.resume()
-    again.crown()
+    again.set_champion()
     assert_whole(again, server.uri)
 
 
@@ -394,17 +395,17 @@ def test_sync_while_the_server_is_down_is_one_line(in_folder, no_server):
 
 
 def test_sync_with_nothing_to_send_says_so(in_folder, no_server, capsys):
-    tracking.sync(tracking.waiting())
+    sync(tracking.waiting())
     assert capsys.readouterr().out.startswith("sync: nothing waits")
 
 
 def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
     server.kill()
     with start() as bad, start() as good:
-        bad.crown()  # of a model that was never registered
+        bad.set_champion()  # of a model that was never registered
     server.start()
     with pytest.raises(StageError, match=r"has no model registered there.*; 1 runs wait in runs/"):
-        tracking.sync(tracking.waiting())
+        sync(tracking.waiting())
     assert good.pending == 0
 
 
@@ -430,7 +431,7 @@ def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatc
     [run] = tracking.waiting()
 
     server.start()
-    tracking.sync([run])
+    sync([run])
     client = MlflowClient(server.uri)
     epochs = client.get_metric_history(run.sent.run_id, "validation_accuracy")
     assert [metric.step for metric in epochs] == list(range(1, len(epochs) + 1))

@@ -13,8 +13,8 @@ from model.canonical import canonical
 from model.networks.cnn import CNN
 from model.predictor import TOLERANCE
 from model.training import tensor
+from pipelines.artefacts import Prepared, Split
 from pipelines.export import Calibrated, golden, reference, to_onnx
-from pipelines.prepare import Prepared, Split
 from tests.bundles import DIGITS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's exporter's own

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import ingest
-from pipelines.source import Source
+from pipelines.artefacts import Source
 from pipelines.validate import ValidateParams, findings
 from tests.conftest import REPOSITORY
 

@@ -1,4 +1,4 @@
-"""Parts of a drawing: two ways of finding them that must agree, and what counts as a speck."""
+"""Connected parts, compared with a plain search, and which of them are specks."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from model.canonical import parts
 from model.canonical.images import NoInk
+from pipelines import ingest
 
 
 def scribble(height, width, seed, density):
@@ -30,19 +31,25 @@ def number_of(marks):
     return parts.packed(np.where(marks, np.uint8(parts.MARK), np.uint8(parts.MARK - 1))[None])[0]
 
 
-def count(marks):
-    """Connected parts, found as one would on paper."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(marks)}
-    found = 0
+def components(marks):
+    """The (y, x) of each connected part, in the order of their first pixels: pixel by pixel, as one would on paper."""
+    left = {(int(y), int(x)): None for y, x in np.argwhere(marks)}  # a dict keeps the order
+    found = []
     while left:
-        found += 1
-        reached = [left.pop()]
-        while reached:
-            y, x = reached.pop()
-            near = {(y + down, x + across) for down in (-1, 0, 1) for across in (-1, 0, 1)} & left
-            left -= near
-            reached.extend(near)
+        part = [next(iter(left))]
+        del left[part[0]]
+        for y, x in part:  # grows while it is read
+            near = [(y + down, x + across) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+            reached = [place for place in near if place in left]
+            for place in reached:
+                del left[place]
+            part.extend(reached)
+        found.append(part)
     return found
+
+
+def count(marks):
+    return len(components(marks))
 
 
 @settings(max_examples=200)
@@ -73,7 +80,22 @@ def test_marks_that_touch_opposite_sides_cross_the_frame(marks):
     assert parts.crosses_frame(number_of(marks), *marks.shape) == across
 
 
-def found(search, *args):
+def plain_specks(marks):
+    """What `parts.specks` must return."""
+    found = components(marks)
+    boxes = []
+    for part in found:
+        rows, columns = zip(*part, strict=True)
+        boxes.append((min(rows), min(columns), max(rows) + 1, max(columns) + 1))
+    kept = parts._kept([len(part) for part in found], boxes, *marks.shape)
+    specks = np.zeros_like(marks)
+    for number, part in enumerate(found):
+        for place in part:
+            specks[place] = number not in kept
+    return specks if specks.any() else None
+
+
+def outcome(search, *args):
     try:
         return search(*args)
     except NoInk as error:
@@ -82,11 +104,22 @@ def found(search, *args):
 
 @settings(max_examples=200)
 @given(scribbles)
-def test_flooding_and_labelling_drop_the_same(marks):
-    flooded = found(parts._flood_specks, number_of(marks), *marks.shape)
-    labelled = found(parts._label_specks, marks)
-    assert type(flooded) is type(labelled)
-    assert np.array_equal(flooded, labelled)
+def test_flooding_and_labelling_find_the_specks_of_a_plain_search(marks):
+    expected = outcome(plain_specks, marks)
+    flooded = outcome(parts._flood_specks, number_of(marks), *marks.shape)
+    labelled = outcome(parts._label_specks, marks)
+    assert type(expected) is type(flooded) is type(labelled)
+    assert np.array_equal(flooded, expected)
+    assert np.array_equal(labelled, expected)
+
+
+def test_on_mnist_both_ways_find_the_same_specks(shared_mnist):
+    images = ingest.idx(shared_mnist / "train-images-idx3-ubyte.gz")[:5_000]
+    several = [marks for marks in parts.packed(images) if not parts.one_part(marks, 28, 28)]
+    assert len(several) > 100
+    for marks in several:
+        flooded = parts._flood_specks(marks, 28, 28)
+        assert np.array_equal(flooded, parts._label_specks(parts._unpacked(marks, 28, 28)))
 
 
 @pytest.mark.parametrize("times", [1, 5], ids=["flooded", "labelled"])

@@ -12,7 +12,6 @@ import pytest
 
 from model.hashing import sha256
 from pipelines import ingest
-from pipelines.source import Source
 from pipelines.stage import StageError
 
 
@@ -23,24 +22,6 @@ def test_scikit_learns_digits_come_whole():
     assert source.images.max() == 255
     assert np.bincount(source.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert not source.is_test.any()
-
-
-def test_a_source_is_loaded_as_it_was_saved(tmp_path):
-    source = ingest.digits()
-    source.save(tmp_path / "raw.npz")
-    source.save(tmp_path / "again.npz")
-    loaded = Source.load(tmp_path / "raw.npz")
-    assert np.array_equal(loaded.images, source.images)
-    assert np.array_equal(loaded.labels, source.labels)
-    assert loaded.provenance == source.provenance
-    assert (tmp_path / "raw.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
-def test_what_is_no_source_is_refused(tmp_path, content):
-    (tmp_path / "raw.npz").write_bytes(content)
-    with pytest.raises(StageError, match="is not what ingest writes"):
-        Source.load(tmp_path / "raw.npz")
 
 
 def test_mnist_is_read_from_its_files(shared_mnist):

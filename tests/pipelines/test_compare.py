@@ -9,9 +9,9 @@ import pytest
 from model.networks.lineup import LINE_UP
 from model.robustness import DISTORTIONS, VIEWS, Point, points
 from pipelines import paths
+from pipelines.artefacts import Prepared, Split
 from pipelines.compare import judge, table
 from pipelines.curves import read, write
-from pipelines.prepare import Prepared, Split
 from pipelines.stage import StageError
 from tests.bundles import DIGITS
 

@@ -11,7 +11,7 @@ from model import bundle
 from model.predictor import Predictor
 from model.robustness import distorted, product
 from pipelines import paths
-from pipelines.promote import Challenger, PromoteParams, crown, gate, mcnemar, report
+from pipelines.promote import Challenger, PromoteParams, gate, mcnemar, promote, report
 from pipelines.timing import inference_us
 from pipelines.tracking import Run
 from tests.bundles import DIGITS, make_bundle
@@ -182,7 +182,7 @@ class SilentRun(Run):
     def __init__(self):
         self.key, self.crowned = "a-run", 0
 
-    def crown(self):
+    def set_champion(self):
         self.crowned += 1
 
 
@@ -193,8 +193,8 @@ def log():
 def test_a_promotion_is_logged_once_and_served(in_folder, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTOR", "ada")
     manifest, run = make_bundle(paths.BUNDLE), SilentRun()
-    crown(run, manifest.version, None)
-    crown(run, manifest.version, manifest.version)  # trained again, bit for bit
+    promote(run, manifest.version, None)
+    promote(run, manifest.version, manifest.version)  # trained again, bit for bit
     assert bundle.read(paths.CHAMPION) == manifest
     assert run.crowned == 2
     [entry] = log()
@@ -205,7 +205,7 @@ def test_a_promotion_is_logged_once_and_served(in_folder, monkeypatch):
 def test_a_user_without_a_name_can_promote(in_folder, monkeypatch):
     monkeypatch.delenv("GITHUB_ACTOR", raising=False)
     monkeypatch.setattr("getpass.getuser", lambda: {}["nobody"])
-    crown(SilentRun(), make_bundle(paths.BUNDLE).version, "before")
+    promote(SilentRun(), make_bundle(paths.BUNDLE).version, "before")
     assert log()[0]["by"].startswith("uid ")
     assert log()[0]["previous"] == "before"
 
@@ -214,10 +214,10 @@ def test_an_interrupted_promotion_is_logged_and_done_again(in_folder):
     manifest = make_bundle(paths.BUNDLE)
     paths.BUNDLE.rename("out/elsewhere")
     with pytest.raises(FileNotFoundError):
-        crown(SilentRun(), manifest.version, None)
+        promote(SilentRun(), manifest.version, None)
     assert not paths.CHAMPION.exists()
     Path("out/elsewhere").rename(paths.BUNDLE)
-    crown(SilentRun(), manifest.version, None)
+    promote(SilentRun(), manifest.version, None)
     assert bundle.read(paths.CHAMPION) == manifest
     assert sorted(entry.name for entry in paths.OUT.iterdir()) == ["bundle", "champion"]
     assert len(log()) == 1

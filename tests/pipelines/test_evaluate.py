@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from model.robustness import points
+from pipelines.artefacts import Prepared, Split
 from pipelines.evaluate import EvaluateParams, draw, judge, rival, robustness
-from pipelines.prepare import Prepared, Split
 from tests.bundles import DIGITS
 
 LABELS = np.tile(np.arange(10), 5).astype(np.uint8)

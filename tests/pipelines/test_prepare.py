@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines import ingest
-from pipelines.prepare import Prepared, PrepareParams, Split, digest, prepare, split
+from pipelines.prepare import PrepareParams, Split, digest, prepare, split
 from pipelines.stage import StageError
 from tests.conftest import REPOSITORY
 
@@ -72,14 +72,6 @@ def test_no_image_is_in_two_splits_of_the_real_data():
     assert not sets[0] & sets[2]
     assert not sets[1] & sets[2]
     assert prepared.images.shape[1:] == (28, 28)
-
-
-def test_prepared_is_loaded_as_it_was_saved(tmp_path):
-    prepared = prepare(reordered(SOURCE, np.arange(30)), SPLITS[:30])
-    prepared.save(tmp_path / "prepared.npz")
-    loaded = Prepared.load(tmp_path / "prepared.npz")
-    for name in ("images", "labels", "splits", "rows"):
-        assert np.array_equal(getattr(loaded, name), getattr(prepared, name))
 
 
 def run(folder, source):
