@@ -45,6 +45,7 @@ from scripts.cluster.api import (
 PLACE: Final = "neocog-drill"
 LABELS: Final = {"app.kubernetes.io/name": "drill", "app.kubernetes.io/part-of": "neocog"}
 BEFORE, AFTER = 5, 15  # seconds of load around each deed; afterwards, so that old pods are gone
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 GONE: Final = 120  # seconds that a pod or the namespace may take to be gone; a pod's grace period is 35
 
 Deed = Callable[[Cluster], object]
@@ -59,8 +60,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     confirm(options.context)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, _stop)
+    tqdm.monitor_interval = 0  # no thread of its own: it would take the signals that `undisturbed` holds back
     drill(Cluster(), options.rate)
 
 
@@ -77,10 +79,20 @@ def confirm(context: str) -> None:
 
 def _stop(number: int, _: object) -> NoReturn:
     """Ends the drill by an exception, so every `finally` runs. A second signal stops none of them: CI sends two."""
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in SIGNALS:
         signal.signal(each, lambda *_: None)
     print(f"drill: {signal.Signals(number).name}; taking back what was changed", file=sys.stderr)
     sys.exit(128 + number)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Holds signals back, so that what is being taken back is taken back completely."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def drill(cluster: Cluster, rate: float) -> None:
@@ -157,7 +169,8 @@ def drain(cluster: Cluster) -> None:
         _wait_until_gone(cluster, {pod.uid for pod in leaving}, f"the pods on {node}")
         cluster.wait_for_rollout()
     finally:
-        cluster.core.patch_node(node, {"spec": {"unschedulable": None}})
+        with undisturbed():
+            cluster.core.patch_node(node, {"spec": {"unschedulable": None}})
 
 
 def _evict(cluster: Cluster, name: str) -> bool:
@@ -193,8 +206,9 @@ def bad_release(cluster: Cluster) -> None:
         if not before <= left:
             raise ClusterError(f"a release that never got ready took {len(before - left)} of {len(before)} old pods")
     finally:
-        if release.current(cluster).metadata.uid != good:  # the change arrived
-            release.rollback(cluster)
+        with undisturbed():
+            if release.current(cluster).metadata.uid != good:  # the change arrived
+                release.rollback(cluster)
 
 
 def canary(cluster: Cluster, image: str) -> None:
@@ -202,8 +216,9 @@ def canary(cluster: Cluster, image: str) -> None:
         tqdm.write(f"drill: {release.canary(cluster, image, 0.25)}", file=sys.stderr)
         time.sleep(10)
     finally:
-        if cluster.exists(CANARY):
-            release.remove(cluster)
+        with undisturbed():
+            if cluster.exists(CANARY):
+                release.remove(cluster)
 
 
 def _is_ready(pod: Any) -> bool:
@@ -219,7 +234,7 @@ def place(cluster: Cluster) -> Iterator[None]:
         data={"load.py": (Path(__file__).parent / "load.py").read_text()},
         binary_data={PICTURE.name: base64.b64encode(PICTURE.read_bytes()).decode()},
     )
-    ours = removed = True
+    ours = True
     try:
         try:
             cluster.core.create_namespace(
@@ -234,8 +249,8 @@ def place(cluster: Cluster) -> Iterator[None]:
         cluster.core.create_namespaced_config_map(PLACE, files)
         yield
     finally:
-        if ours:
-            removed = _removed(cluster)
+        with undisturbed():
+            removed = not ours or _removed(cluster)
     if not removed:
         sys.exit(1)
 
