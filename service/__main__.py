@@ -2,7 +2,7 @@
 
 import sys
 
-from service.server import run
+from service.edge.server import run
 from service.settings import Settings, SettingsError
 
 

@@ -1,13 +1,14 @@
-"""What Prometheus is told. Every label's values are few and known; nothing a client sends becomes one.
+"""What Prometheus scrapes. The values of every label are few and known; nothing that a client sends becomes one.
 
-With several workers `PROMETHEUS_MULTIPROC_DIR` names a folder through which they add up (see `service.server`).
+With several workers, `PROMETHEUS_MULTIPROC_DIR` names a folder through which they add up (see `service.edge.server`).
 """
 
+import asyncio
 import collections
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,8 +23,13 @@ from prometheus_client.registry import REGISTRY
 
 from model.predictor import Prediction
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began: as many lines again, which nobody reads
+if TYPE_CHECKING:
+    from journal.writer import Journal
+    from service.edge.admission import Admission
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the lines, and nobody reads them
+
+SAMPLED: Final = 0.1  # seconds between two samples of the gauges
 _SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 REQUESTS: Final = Counter("neocog_requests", "requests answered", ["route", "code"])
@@ -35,32 +41,32 @@ STAGE: Final = Histogram(
     buckets=(0.00001, 0.000025, 0.00005, *_SECONDS),
 )  # fmt: skip
 BATCH: Final = Histogram("neocog_batch_size", "images inferred in one call", buckets=(1, 2, 4, 8, 16, 32, 64))
-PREDICTIONS: Final = Counter("neocog_predictions", "predictions made", ["digit", "model_version"])
-ABSTAINED: Final = Counter("neocog_abstained", "predictions too unsure to be believed", ["model_version"])
+PREDICTIONS: Final = Counter("neocog_predictions", "predictions made", ["label", "model_version"])
+ABSTAINED: Final = Counter("neocog_abstained", "predictions below the threshold of confidence", ["model_version"])
 CONFIDENCE: Final = Histogram(
-    "neocog_confidence", "probability of the digit named", buckets=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
+    "neocog_confidence",
+    "probability of the answer",
+    buckets=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1),
 )
 IN_FLIGHT: Final = Gauge("neocog_in_flight", "requests in hand", multiprocess_mode="livesum")
 REJECTED: Final = Counter("neocog_rejected", "requests refused", ["reason"])
 JOURNAL_QUEUE: Final = Gauge(
-    "neocog_journal_queue_depth", "rows that wait for the journal", multiprocess_mode="livesum"
+    "neocog_journal_queue_depth", "predictions that wait for the journal", multiprocess_mode="livesum"
 )
 JOURNAL_FULL: Final = Gauge(
     "neocog_journal_full", "1 while the journal has no room for predictions", multiprocess_mode="livemax"
 )
 JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
-JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions the journal had no room for")
+JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that were not kept")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
-RELOADS: Final = Counter("neocog_reloads", "bundles looked at while serving", ["result"])
-SHADOW: Final = Counter("neocog_shadow", "images the challenger saw, too", ["result"])
+RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])
+SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too", ["result"])
 MODEL_INFO: Final = Gauge(
     "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
 )
 
 
-# Series exist before the first thing happens that they count, so that an alert on their increase sees it.
-for _label in range(10):
-    FEEDBACK.labels(str(_label))
+# A series exists before what it counts happens, so that an alert on its increase sees the first time.
 for _result in ("served", "refused"):
     RELOADS.labels(_result)
 for _result in ("agrees", "disagrees", "passed over"):
@@ -71,13 +77,13 @@ for _reason in ("busy", "too-slow"):
 
 @lru_cache(maxsize=1024)  # routes and codes are few
 def answered(route: str, code: int) -> tuple[Counter, Histogram]:
-    """The two to which an answer adds; looking a label up takes longer than adding."""
+    """The counter and the histogram of an answer. Looking them up takes longer than adding to them."""
     return REQUESTS.labels(route, str(code)), DURATION.labels(route)
 
 
-def predictions(version: str, made: Sequence[Prediction]) -> None:
+def predictions(version: str, labels: tuple[str, ...], made: Sequence[Prediction]) -> None:
     """Counts a batch."""
-    counters = predicted(version)
+    counters = predicted(version, labels)
     for digit, count in collections.Counter(prediction.digit for prediction in made).items():
         counters[digit].inc(count)
     for prediction in made:
@@ -87,10 +93,21 @@ def predictions(version: str, made: Sequence[Prediction]) -> None:
 
 
 @lru_cache(maxsize=64)
-def predicted(version: str) -> list[Counter]:
-    """Of each digit."""
+def predicted(version: str, labels: tuple[str, ...]) -> list[Counter]:
+    """The counters of a model's labels, in their order. They exist from now on, at 0."""
     ABSTAINED.labels(version)
-    return [PREDICTIONS.labels(str(digit), version) for digit in range(10)]
+    for label in labels:
+        FEEDBACK.labels(label)
+    return [PREDICTIONS.labels(label, version) for label in labels]
+
+
+async def sample(admission: "Admission", journal: "Journal | None") -> None:
+    """Keeps the gauges up to date; setting them for each request would cost more. Never returns."""
+    while True:
+        IN_FLIGHT.set(admission.in_flight)
+        JOURNAL_QUEUE.set(journal.depth if journal else 0)
+        JOURNAL_FULL.set(journal is not None and journal.full)
+        await asyncio.sleep(SAMPLED)
 
 
 @lru_cache(maxsize=8)
@@ -99,7 +116,7 @@ def stage(name: str) -> Histogram:
 
 
 def exposition() -> bytes:
-    """All of it in Prometheus's text format, of every worker."""
+    """The metrics of all workers together, in Prometheus's text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

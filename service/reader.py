@@ -1,8 +1,8 @@
-"""Pictures that wait at the same moment are read together.
+"""Reads the pictures that wait at the same moment together.
 
-numpy and ONNX Runtime cost mostly per call at this size, so that a batch is cheaper for everybody in it. Nobody waits
-for company: the first picture asks the event loop for its next turn, and by then every request that had arrived has put
-its picture beside it. An idle service reads each at once, a busy one reads in batches without being told to.
+At this size numpy and ONNX Runtime cost mostly per call, so a batch is cheaper for everybody in it. No picture waits
+for others: the first one asks the event loop for its next turn, and by then every request that has arrived has added
+its picture. An idle service reads one picture at a time, a busy one reads batches. There is no timer to tune.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from PIL import Image
 from model.canonical import SIDE, Pixels, canonical_batch
 from model.predictor import Prediction
 from service import metrics
-from service.models import Models
+from service.bundles import Bundles
 
-BATCH: Final = 32  # read in one go; larger ones save nothing, and the event loop gets a turn in between
+BATCH: Final = 32  # pictures read at a time; more save nothing, and the event loop gets a turn in between
 
 
 class Reading(NamedTuple):
@@ -29,17 +29,17 @@ class Reading(NamedTuple):
 
 
 class Reader:
-    """`read` and `infer` give futures; what they are given is read in the loop's next turn."""
+    """`read` and `infer` return futures. Their pictures are read in the event loop's next turn."""
 
-    def __init__(self, models: Models, loop: asyncio.AbstractEventLoop) -> None:
-        self._models, self._loop = models, loop
+    def __init__(self, bundles: Bundles, loop: asyncio.AbstractEventLoop) -> None:
+        self._bundles, self._loop = bundles, loop
         self._pictures: list[tuple[Image.Image, asyncio.Future[Reading]]] = []
         self._pixels: list[tuple[Pixels, asyncio.Future[Reading]]] = []
         self._asked = False
         self._decoding = 0.0
 
     def read(self, picture: Image.Image, decoding: float) -> asyncio.Future[Reading]:
-        """Of a picture that was decoded in so many seconds. The future raises `BadImage` where no digit is found."""
+        """Reads a picture, decoded in `decoding` seconds. The future raises `BadImage` where there is no digit."""
         self._decoding += decoding
         future: asyncio.Future[Reading] = self._loop.create_future()
         self._pictures.append((picture, future))
@@ -47,7 +47,7 @@ class Reader:
         return future
 
     def infer(self, pixels: Pixels) -> asyncio.Future[Reading]:
-        """Of 28 x 28 pixels that `canonical` made."""
+        """Reads 28 x 28 pixels that `canonical` made."""
         future: asyncio.Future[Reading] = self._loop.create_future()
         self._pixels.append((pixels, future))
         self._ask()
@@ -66,7 +66,7 @@ class Reader:
             self._ask()
         try:
             self._together(pictures, ready)
-        except Exception as error:  # noqa: BLE001 - each request that waits must hear of it
+        except Exception as error:  # noqa: BLE001 - every waiting request must get an answer
             for future in (*(f for _, f in pictures), *(f for _, f in ready)):
                 if not future.done():
                     future.set_exception(error)
@@ -95,8 +95,8 @@ class Reader:
             futures += [future for _, future in ready]
         if not futures:
             return
-        models = self._models
-        predictor = models.current
+        bundles = self._bundles
+        predictor = bundles.current
         begun = time.perf_counter()
         predictions = predictor.predict(stack)
         metrics.stage("inference").observe(time.perf_counter() - begun)
@@ -105,6 +105,6 @@ class Reader:
         for future, prediction, pixels in zip(futures, predictions, stack, strict=True):
             if not future.done():  # the client may have gone
                 future.set_result(Reading(prediction, pixels, version))
-        metrics.predictions(version, predictions)
-        if models.shadow is not None:
-            models.shadow.look(stack, [prediction.digit for prediction in predictions])
+        metrics.predictions(version, bundles.labels.names, predictions)
+        if bundles.shadow is not None:
+            bundles.shadow.look(stack, [prediction.digit for prediction in predictions])

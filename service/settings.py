@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from journal.urls import DEFAULT
 from model.canonical.images import MAX_PIXELS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -55,7 +56,7 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(2, ge=0, description="how often the bundle is looked at for a new one; 0: at SIGHUP")
     shadow_bundle: Path | None = Field(None, description="a challenger's bundle, asked beside the served one")
     shadow_share: float = Field(0.1, ge=0, le=1, description="share of the images that the challenger sees, too")
-    journal: str = Field("sqlite:///journal.db", description="SQLAlchemy URL of the journal; off: keep none")
+    journal: str = Field(DEFAULT, description="SQLAlchemy URL of the journal; off: keep none")
     journal_queue: int = Field(10_000, ge=1, description="predictions that wait for the journal; more are dropped")
     journal_max_bytes: int = Field(
         0, ge=0, description="how large SQLite's file may grow; the last tenth is for labels; 0: no bound"

@@ -22,7 +22,7 @@ LATER = (
     "redis.asyncio",
     "service.app",
     "service.health",
-    "service.journal.database",
+    "journal.database",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn.loops.uvloop",
@@ -45,7 +45,7 @@ def main(bundle: Path, layers: Path) -> None:
     for kind in ("GIF", "TIFF", "BMP", "WEBP", "JPEG"):
         _read(kind)
     journal = {**os.environ, "NEOCOG_JOURNAL": "sqlite:////tmp/journal.db"}
-    subprocess.run([sys.executable, "-m", "service.journal.migrations"], env=journal, check=True)
+    subprocess.run([sys.executable, "-m", "journal.migrations"], env=journal, check=True)
     ours = Path("app/compiled/app/code")
     (layers / "compiled-code" / ours).parent.mkdir(parents=True)
     (layers / "compiled" / ours).rename(layers / "compiled-code" / ours)

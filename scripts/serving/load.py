@@ -84,7 +84,7 @@ async def run(
     begun, turn = time.perf_counter(), 0
     while (now := time.perf_counter() - begun) < seconds and turn < count and seen.lost < connections:
         due = len(free) if rate is None else int(now * rate) - turn - seen.unsent
-        for _ in range(min(due, len(free))):
+        for _ in range(int(min(due, len(free), count - turn))):
             free.popleft().ask(requests[turn % len(requests)])
             turn += 1
         if rate is not None and due > 0 and not free:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.bundles import DIGITS, png
-from tests.service.test_models import until
+from tests.waiting import until
 
 PICTURES = [png(digit) for digit in DIGITS]
 SERIES = {
@@ -39,7 +39,7 @@ def test_promtool_finds_nothing_wrong_and_all_is_counted(serve, workers):
     assert set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)) >= SERIES
     version = service.http.get("/version").json()["version"]
     for digit in range(10):
-        assert service.metric(f'neocog_predictions_total{{digit="{digit}",model_version="{version}"}}') == 3
+        assert service.metric(f'neocog_predictions_total{{label="{digit}",model_version="{version}"}}') == 3
     assert service.metric('neocog_requests_total{code="200",route="/predict"}') == 30
     assert service.metric('neocog_requests_total{code="415",route="/predict"}') == 1
     assert service.metric('neocog_rejected_total{reason="not-an-image"}') == 1

@@ -1,0 +1,21 @@
+"""What can go wrong with the journal."""
+
+
+class JournalError(Exception):
+    """The base of this package's errors."""
+
+
+class WrongUrl(JournalError):
+    """The URL names no database that a journal can be kept in. The message shows no password."""
+
+
+class JournalUnavailable(JournalError):
+    """The database cannot be written to now."""
+
+
+class JournalFull(JournalUnavailable):
+    """The database answers, but has no room: the bound of its file is reached, or the disk is full."""
+
+
+class RowRefused(JournalUnavailable):
+    """The database answers, and will never take one of the rows that were sent."""

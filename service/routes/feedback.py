@@ -1,0 +1,62 @@
+"""POST /feedback: what a person says that a prediction should have been."""
+
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from journal.errors import JournalFull, JournalUnavailable
+from journal.rows import ID
+from service import metrics
+from service.edge import problems
+from service.edge.calls import Call
+from service.edge.problems import Problem
+from service.edge.routing import direct
+from service.state import State
+
+router = APIRouter(tags=["predict"])
+
+
+class Feedback(BaseModel):
+    """A label for an earlier prediction. The last one counts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prediction_id: Annotated[str, Field(pattern=f"^[0-9a-f]{{{ID}}}$", examples=["019a1b2c3d4e7f60a1b2c3d4e5f60718"])]
+    label: int | str  # one of the served model's
+
+
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": Feedback.model_json_schema()}}}
+}
+
+
+@direct(
+    router,
+    "/feedback",
+    status_code=201,
+    response_model=Feedback,
+    openapi_extra=_BODY,
+    responses=problems.responses(400, 401, 409, 413, 422, 429, 503),
+)
+async def feedback(call: Call, serving: State) -> Response:
+    """Keeps a label. Once this is answered, the label is in the journal, whatever happens to the service."""
+    try:
+        sent = Feedback.model_validate_json(call.body)
+        place = serving.bundles.labels.place(sent.label)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+    except ValueError as error:
+        raise Problem("bad-parameter", f"label: {error}") from None
+    if serving.journal is None:
+        raise Problem("no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
+    try:
+        await serving.journal.feedback(sent.prediction_id, place)
+    except JournalFull as error:
+        raise Problem("journal-full", f"the label was not kept: {error}", retry_after=60) from None
+    except JournalUnavailable as error:
+        raise Problem("journal-unavailable", f"the label was not kept: {error}", retry_after=5) from None
+    metrics.FEEDBACK.labels(str(sent.label)).inc()
+    return Response(orjson.dumps(sent.model_dump()), 201, media_type="application/json")

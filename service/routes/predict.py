@@ -1,0 +1,196 @@
+"""POST /predict: a picture in, a digit out. POST /predict/batch: many.
+
+The hot path, from the first byte to the last. `service.edge.front` calls `predict` directly.
+
+1. `edge.upload` finds the picture in the body. The body was in memory already; nothing is copied to a file.
+2. `canonical.images` reads the picture's header, and refuses what is too large before it decodes a pixel. A small
+   picture is decoded here, in the event loop: a thread would cost three times the decoding. A large one gets a thread.
+3. `Reader` makes the picture canonical and infers, together with all pictures that wait at this moment.
+4. orjson serialises the answer, straight from numpy. The journal gets a row, in memory.
+"""
+
+import asyncio
+import base64
+import contextlib
+import io
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter
+from PIL import Image
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from journal.ids import new_id
+from journal.rows import TAG
+from model.canonical import Pixels, canonical
+from model.canonical.images import BadImage, decode, identify, load, plain_png
+from service.edge import problems
+from service.edge.calls import Call
+from service.edge.problems import Problem, ProblemDetails
+from service.edge.routing import direct
+from service.edge.upload import image_bytes, many_image_bytes, request_body
+from service.reader import BATCH, Reading
+from service.record import record
+from service.state import State
+
+router = APIRouter(tags=["predict"])
+
+INLINE_PIXELS: Final = 100_000  # a picture of up to so many is decoded in the event loop, in about a millisecond
+INLINE_BYTES: Final = 500_000
+
+
+class PredictionAnswer(BaseModel):
+    """What the model says of one picture. `service.openapi` gives `label` its name and values."""
+
+    label: Any
+    confidence: float = Field(description="the probability of the answer", examples=[0.91])
+    probabilities: list[float]
+    abstained: bool = Field(description="the model is too unsure: better ask a person", examples=[False])
+    prediction_id: str = Field(description="for /feedback", examples=["019a1b2c3d4e7f60a1b2c3d4e5f60718"])
+    model_version: str = Field(examples=["088b865d6ae7"])
+    seen: str | None = Field(None, description="with ?explain=true: the 28x28 the model saw, as a PNG data URL")
+
+
+class Answer(Response):
+    """JSON that is serialised already, with its two headers. Starlette's general way takes four times as long."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body, self.status_code, self.background = body, 200, None
+        self.raw_headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+
+
+class BatchAnswer(BaseModel):
+    """One entry for each picture, in the order they were sent: what the model says of it, or why it could not."""
+
+    predictions: list[Annotated[PredictionAnswer | ProblemDetails, Field()]]
+
+
+_PARAMETERS: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "explain", "in": "query", "schema": {"type": "boolean", "default": False},
+            "description": "also return the 28x28 the model saw",
+        },
+        {
+            "name": "X-Tag", "in": "header", "schema": {"type": "string", "maxLength": TAG},
+            "description": "kept with the prediction in the journal, to find it again",
+        },
+        {
+            "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255},
+            "description": "the same key gets the same answer, without another prediction",
+        },
+    ]
+}  # fmt: skip
+
+
+@direct(
+    router,
+    "/predict",
+    response_model=PredictionAnswer,
+    openapi_extra=request_body("image", many=False) | _PARAMETERS,
+    responses=problems.responses(400, 401, 409, 413, 415, 422, 429, 503),
+)
+async def predict(call: Call, serving: State) -> Response:
+    """The digit in an image: as the multipart field `image`, as the raw body, or as base64 in JSON."""
+    explain, tag = _options(call)
+    answer = _answer(serving, await _read(serving, image_bytes(call)), tag, explain=explain)
+    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+@direct(
+    router,
+    "/predict/batch",
+    response_model=BatchAnswer,
+    openapi_extra=request_body("images", many=True) | _PARAMETERS,
+    responses=problems.responses(400, 401, 409, 413, 415, 422, 429, 503),
+)
+async def predict_batch(call: Call, serving: State) -> Response:
+    """The digits in many images: as multipart fields `image`, or as base64 in JSON. A bad one spoils no other."""
+    explain, tag = _options(call)
+    images = many_image_bytes(call, serving.settings.max_batch)
+    _within_budget(images, serving.settings.max_pixels)
+    entries = []
+    for reading in await _read_many(serving, images):
+        if isinstance(reading, tuple):
+            entries.append(_answer(serving, reading, tag, explain=explain))
+        elif isinstance(reading, Exception):
+            entries.append(problems.details(problems.of(reading)).model_dump())
+        else:
+            raise reading
+    return Answer(orjson.dumps({"predictions": entries}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _within_budget(images: Sequence[bytes], max_pixels: int) -> None:
+    """Refuses a request whose pictures together have more pixels than one may have."""
+    pixels = 0
+    for data in images:
+        with contextlib.suppress(BadImage):  # its own entry reports it
+            picture = identify(data, max_pixels=max_pixels)
+            pixels += picture.width * picture.height
+    if pixels > max_pixels:
+        raise Problem("too-many-pixels", f"{pixels:,} pixels in all; at most {max_pixels:,} are decoded")
+
+
+def _options(call: Call) -> tuple[bool, str | None]:
+    """?explain and the header X-Tag. Raises `Problem`."""
+    explain = call.parameter("explain") or "false"
+    if explain.lower() not in ("true", "false", "1", "0"):
+        raise Problem("bad-parameter", f"explain: {explain[:40]!r}, allowed are true and false")
+    tag = call.header(b"x-tag")
+    if tag is not None and len(tag) > TAG:
+        raise Problem("bad-parameter", f"X-Tag: {len(tag)} characters, at most {TAG} are allowed")
+    return explain.lower() in ("true", "1"), tag
+
+
+async def _read_many(serving: State, images: Sequence[bytes]) -> list[Reading | BaseException]:
+    """Reads one batch of the reader at a time, so that other requests get their turn in between."""
+    readings: list[Reading | BaseException] = []
+    for at in range(0, len(images), BATCH):
+        some = (_read(serving, data) for data in images[at : at + BATCH])
+        readings += await asyncio.gather(*some, return_exceptions=True)
+    return readings
+
+
+async def _read(serving: State, data: bytes) -> Reading:
+    """Raises `BadImage`."""
+    most = serving.settings.max_pixels
+    if len(data) <= INLINE_BYTES:
+        begun = time.perf_counter()
+        picture = plain_png(data, max_pixels=min(most, INLINE_PIXELS)) or identify(data, max_pixels=most)
+        if picture.width * picture.height <= INLINE_PIXELS:
+            load(picture)
+            return await serving.reader.read(picture, time.perf_counter() - begun)
+    loop = asyncio.get_running_loop()
+    return await serving.reader.infer(await loop.run_in_executor(serving.pool, _canonical, data, most))
+
+
+def _canonical(data: bytes, max_pixels: int) -> Pixels:
+    return canonical(decode(data, max_pixels=max_pixels))
+
+
+def _answer(serving: State, reading: Reading, tag: str | None, *, explain: bool) -> dict[str, object]:
+    """The answer for one picture, which the journal gets, too."""
+    (digit, confidence, probabilities, abstained), pixels, version = reading
+    prediction_id = new_id()
+    record(serving, reading, prediction_id, tag)
+    labels = serving.bundles.labels
+    answer: dict[str, object] = {
+        labels.field: labels.values[digit],
+        "confidence": confidence,
+        "probabilities": probabilities,
+        "abstained": abstained,
+        "prediction_id": prediction_id,
+        "model_version": version,
+    }
+    if explain:
+        answer["seen"] = _data_url(pixels)
+    return answer
+
+
+def _data_url(pixels: Pixels) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
