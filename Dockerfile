@@ -1,10 +1,15 @@
-# The serving image; `--target training` gives the one that runs the pipeline. docs/image.md tells why they are so.
+# The serving image; `--target training` builds the image that runs the pipeline. docs/image.md gives the reasons.
 #
-# The bases are arguments, so that the same file builds where no registry can be reached (`make image-offline`).
-# They must hold the same Python: what BUILDER installs runs on BASE and RUNTIME.
-ARG BUILDER=python:3.13-slim-trixie
-ARG BASE=gcr.io/distroless/python3-debian13
-ARG RUNTIME=python:3.13-slim-trixie
+# The bases are arguments, so the same file builds where no registry can be reached (`make image-offline`).
+# By default they are the first two stages. Those name their images literally, because Dependabot does not read arguments.
+# All must have the same Python: what BUILDER installs runs on BASE and RUNTIME.
+ARG BUILDER=debian
+ARG BASE=distroless
+ARG RUNTIME=debian
+
+FROM python:3.13-slim-trixie AS debian
+# hadolint ignore=DL3007
+FROM gcr.io/distroless/python3-debian13:latest AS distroless
 
 
 FROM ${BUILDER} AS tools
@@ -15,11 +20,11 @@ RUN python3 -m venv /tools
 ENV PATH=/tools/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY constraints.txt ./
-# Pinned, since it writes its version into what it builds.
+# Pinned: setuptools writes its version into what it builds.
 RUN pip install -q -c constraints.txt setuptools
 
 
-# Each folder of /layers becomes one layer of the image, the most stable first.
+# Each folder of /layers becomes one layer of the image. The layers that change least come first.
 FROM tools AS build
 COPY pyproject.toml ./
 COPY scripts/image/requirements.py scripts/image/trim.py scripts/image/
@@ -28,20 +33,21 @@ RUN python3 scripts/image/requirements.py ${EXTRAS} > /requirements.txt \
     && pip install -q --no-compile --only-binary=:all: -c constraints.txt -r /requirements.txt --target /layers/lib/app/lib \
     && python3 scripts/image/trim.py /layers/lib/app/lib
 COPY README.md LICENSE ./
+COPY journal journal
 COPY model model
 COPY pipelines pipelines
 COPY service service
 RUN pip install -q --no-compile --no-deps --no-build-isolation --target /layers/code/app/code . \
     && rm -r /layers/code/app/code/pipelines
 COPY out/champion /layers/bundle/app/bundle
-# One time for all files, whichever commit it is: what is the same stays the same layer.
+# All files get the same time, whatever the commit: a layer whose content is the same keeps its digest.
 RUN mkdir -p /layers/data/data \
     && chmod -R u=rwX,go=rX /layers \
     && find /layers -exec touch -h -d @315532800 {} +
 
 
-# On the base itself: the bundle must give its golden answers with the libraries that are left, or there is no image.
-# What Python compiles meanwhile is kept, for a file system that is read-only.
+# Runs on the base itself: the build fails unless the bundle gives its golden answers with the libraries that are left.
+# Python's compiled files are kept, because the container's file system is read-only.
 FROM ${BASE} AS proven
 COPY --from=build /layers/lib/ /
 COPY --from=build /layers/code/ /
@@ -51,8 +57,8 @@ ENV PYTHONPATH=/app/code:/app/lib PYTHONPYCACHEPREFIX=/layers/compiled/app/compi
 RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers"]
 
 
-# The pipeline, as Kubernetes Jobs run it (deploy/training), and MLflow's server. torch computes on the CPU, unless
-# TORCH_BACKEND says otherwise; empty, it is whichever the index has.
+# The pipeline, as Kubernetes Jobs run it (deploy/training), and MLflow's server. TORCH_BACKEND chooses torch's build: cpu,
+# cu130, … If it is empty, pip takes the build that its own index has.
 FROM tools AS training-tools
 COPY pyproject.toml ./
 COPY scripts/image/requirements.py scripts/image/
@@ -61,7 +67,7 @@ RUN if [ -n "${TORCH_BACKEND}" ]; then \
       pip install -q -c constraints.txt uv \
       && uv pip install -q --python /tools -c constraints.txt --torch-backend=${TORCH_BACKEND} torch; \
     fi
-# What compiles against torch, and other packages' tests, are a third of it all.
+# torch's headers and the packages' tests are a third of the size, and nothing here uses them.
 RUN python3 scripts/image/requirements.py train postgres > /requirements.txt \
     && pip install -q -c constraints.txt -r /requirements.txt \
     && rm -rf /tools/lib/python3*/site-packages/torch/include /tools/lib/python3*/site-packages/torch/test \
@@ -78,10 +84,18 @@ COPY --from=training-tools /tools /tools
 COPY --from=training-tools --chown=65532:65532 /src /src
 RUN useradd --uid 65532 --create-home neocog && install -d -o neocog /artifacts
 WORKDIR /src
+ARG VERSION=unknown
 ARG REVISION=unknown
+ARG CREATED=unknown
 ENV PATH=/tools/bin:$PATH NEOCOG_REVISION=${REVISION} MPLBACKEND=agg DVC_NO_ANALYTICS=1 \
     DVC_SITE_CACHE_DIR=/tmp/dvc GIT_PYTHON_REFRESH=quiet
 USER 65532:65532
+LABEL org.opencontainers.image.title="neocog-training" \
+      org.opencontainers.image.description="Trains and judges neocog's models, and serves MLflow" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
 CMD ["dvc", "repro"]
 
 
@@ -106,7 +120,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["/usr/bin/python3", "-S", "-m", "service.health"]
 ENTRYPOINT ["/usr/bin/python3", "-m", "service"]
-# Last, so that a new revision leaves every layer as it is. scripts/image/build.py fills them in.
+# Last, so a new revision changes no layer. scripts/image/build.py fills them in.
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown
