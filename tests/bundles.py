@@ -1,12 +1,13 @@
-"""A real bundle in milliseconds: a linear model over drawn digits, without torch and without training."""
+"""A real bundle in milliseconds: a linear model over synthetic digits, or over letters, without torch or training."""
 
 import io
+import string
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from model import bundle, canonical
 from model.synthetic import draw
@@ -16,9 +17,21 @@ DIGITS = np.stack(
 )
 
 
-def linear_model(sharpness: float = 20.0) -> bytes:
-    """An ONNX file that reads an image as the drawn digit it is most alike."""
-    templates = DIGITS.reshape(10, -1).astype(np.float32)
+def letter(text: str) -> np.ndarray:
+    """A printed letter, dark on white, 90 x 90."""
+    image = Image.new("L", (90, 90), 255)
+    ImageDraw.Draw(image).text((45, 45), text, 0, ImageFont.load_default(60), anchor="mm")
+    return np.asarray(image)
+
+
+ALPHABET = "ABCDEFGHIJKLNOPQRSTUVXYZ"  # `canonical` takes M and W for texture, as long as it is set up for digits
+LETTERS = np.stack([canonical.canonical(letter(text)) for text in ALPHABET])
+
+
+def linear_model(sharpness: float = 20.0, images: np.ndarray = DIGITS) -> bytes:
+    """An ONNX file that answers which of `images` (n x 28 x 28) a picture is most like."""
+    count = len(images)
+    templates = images.reshape(count, -1).astype(np.float32)
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
     graph = helper.make_graph(
         [
@@ -29,7 +42,7 @@ def linear_model(sharpness: float = 20.0) -> bytes:
         ],
         "linear",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, 28, 28])],
-        [helper.make_tensor_value_info("prob", TensorProto.FLOAT, ["n", 10])],
+        [helper.make_tensor_value_info("prob", TensorProto.FLOAT, ["n", count])],
         [numpy_helper.from_array(np.ascontiguousarray(templates.T) * np.float32(sharpness), "templates")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -44,14 +57,20 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def make_bundle(
-    folder: Path, model: bytes | None = None, *, unproved: bool = False, **changes: object
+    folder: Path,
+    model: bytes | None = None,
+    *,
+    unproved: bool = False,
+    labels: str = string.digits,
+    images: np.ndarray = DIGITS,
+    **changes: object,
 ) -> bundle.Manifest:
     """Writes a bundle whose golden answers are its own, with `changes` to its identity."""
     import onnxruntime as ort
 
-    model = model or linear_model()
+    model = model or linear_model(images=images)
     session = ort.InferenceSession(linear_model() if unproved else model, providers=["CPUExecutionProvider"])
-    prob = session.run(["prob"], {"image": DIGITS[:, None].astype(np.float32) / np.float32(255)})[0]
+    prob = session.run(["prob"], {"image": images[:, None].astype(np.float32) / np.float32(255)})[0]
     identity: dict[str, object] = {
         "name": "neocog",
         "created": "2026-01-01T00:00:00+00:00",
@@ -66,9 +85,10 @@ def make_bundle(
     return bundle.write(
         folder,
         model=model,
-        golden=bundle.Golden(encoded=[png(d) for d in DIGITS], pixels=DIGITS, prob=prob),
+        golden=bundle.Golden(encoded=[png(image) for image in images], pixels=images, prob=prob),
         reference={"digits": np.full(10, 0.1)},
         hashes={"data": "d" * 64, "params": "p" * 64},
         identity=identity | changes,
         metrics={"accuracy": 1.0},
+        labels=labels,
     )

@@ -9,22 +9,31 @@ const labels = document.getElementById("labels");
 let prediction = null;
 let sent = 0; // only the answer to the latest question is shown
 
-const rows = Array.from({ length: 10 }, (_, digit) => {
-  const row = document.createElement("li");
-  const name = document.createElement("span");
-  const bar = document.createElement("progress");
-  const share = document.createElement("span");
-  name.textContent = digit;
-  bar.max = 1;
-  bar.value = 0;
-  row.append(name, bar, share);
-  bars.append(row);
-  const button = document.createElement("button");
-  button.textContent = digit;
-  button.addEventListener("click", () => correct(digit));
-  labels.append(button);
-  return { bar, share };
-});
+let rows = []; // a bar for each label, in the order of the probabilities
+
+// The bundle that is served names the labels.
+async function start() {
+  const { labels: names } = await (await fetch("version")).json();
+  const digits = names.every((name) => /^[0-9]$/.test(name));
+  if (!digits) document.getElementById("title").textContent = `Draw one of ${names.join(" ")}`;
+  rows = names.map((name) => {
+    const row = document.createElement("li");
+    const text = document.createElement("span");
+    const bar = document.createElement("progress");
+    const share = document.createElement("span");
+    text.textContent = name;
+    bar.max = 1;
+    bar.value = 0;
+    row.append(text, bar, share);
+    bars.append(row);
+    const button = document.createElement("button");
+    button.textContent = name;
+    button.addEventListener("click", () => correct(digits ? Number(name) : name));
+    labels.append(button);
+    return { bar, share };
+  });
+}
+const started = start();
 
 function clear() {
   pen.fillStyle = "#fff";
@@ -34,41 +43,42 @@ function clear() {
   show(null);
 }
 
-function show(said) {
-  prediction = said;
-  rows.forEach(({ bar, share }, digit) => {
-    bar.value = said ? said.probabilities[digit] : 0;
-    share.textContent = said ? `${(100 * said.probabilities[digit]).toFixed(1)} %` : "";
+function show(reply) {
+  prediction = reply;
+  rows.forEach(({ bar, share }, place) => {
+    bar.value = reply ? reply.probabilities[place] : 0;
+    share.textContent = reply ? `${(100 * reply.probabilities[place]).toFixed(1)} %` : "";
   });
-  document.getElementById("ask").hidden = !said;
-  document.getElementById("seenbox").hidden = !said;
-  if (said) document.getElementById("seen").src = said.seen;
+  document.getElementById("ask").hidden = !reply;
+  document.getElementById("seenbox").hidden = !reply;
+  if (reply) document.getElementById("seen").src = reply.seen;
 }
 
 async function ask(picture) {
   const turn = (sent += 1);
-  let said, ok;
+  await started;
+  let reply, ok;
   try {
     const response = await fetch("predict?explain=true", {
       method: "POST",
       headers: { "Content-Type": picture.type || "application/octet-stream" },
       body: picture,
     });
-    [said, ok] = [await response.json(), response.ok];
+    [reply, ok] = [await response.json(), response.ok];
   } catch {
-    [said, ok] = [{ detail: "the service cannot be reached" }, false];
+    [reply, ok] = [{ detail: "the service cannot be reached" }, false];
   }
   if (turn !== sent) return;
   if (!ok) {
-    answer.textContent = said.detail;
+    answer.textContent = reply.detail;
     show(null);
     return;
   }
-  const digit = document.createElement("strong");
-  digit.textContent = said.digit;
-  const sure = said.abstained ? " perhaps; too unsure to say" : ` with ${(100 * said.confidence).toFixed(1)} %`;
-  answer.replaceChildren(digit, sure);
-  show(said);
+  const name = document.createElement("strong");
+  name.textContent = reply.digit ?? reply.label;
+  const sure = reply.abstained ? " perhaps; too unsure to say" : ` with ${(100 * reply.confidence).toFixed(1)} %`;
+  answer.replaceChildren(name, sure);
+  show(reply);
 }
 
 async function correct(label) {

@@ -1,11 +1,14 @@
 """Alive, ready, and who it is."""
 
 import importlib.metadata
+import re
 
 import numpy as np
 
 from model import bundle
 from model.predictor import Predictor
+from service.edge.problems import REASONS
+from tests.conftest import REPOSITORY
 from tests.service.conftest import in_process
 
 
@@ -50,3 +53,20 @@ def test_a_model_that_answers_otherwise_than_it_did_is_not_ready(bundle_folder, 
             assert answer.status_code == 503
             assert answer.json()["reason"] == "golden-failed"
         assert client.get("/livez").status_code == 200
+
+
+def test_the_documentation_lists_every_reason(client):
+    document = client.get("/openapi.json").json()
+    for reason, (status, when) in REASONS.items():
+        assert f"| `{reason}` | {status} | {when} |" in document["info"]["description"]
+    assert document["components"]["schemas"]["ProblemDetails"]["properties"]["reason"]["enum"] == [*REASONS]
+
+
+def test_every_reason_is_given_somewhere():
+    """The catalogue has no reason that the code does not give; `Problem` refuses one that is not in the catalogue."""
+    code = "".join(
+        path.read_text() for path in [*REPOSITORY.glob("service/**/*.py"), *REPOSITORY.glob("model/**/*.py")]
+    )
+    for reason in REASONS:
+        given = rf"(Problem\(\s*\"{reason}\"|reason = \"{reason}\"|: \"{reason}\"|, \"{reason}\"\))"
+        assert re.search(given, code), reason

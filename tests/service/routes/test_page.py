@@ -5,6 +5,8 @@ import shutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.bundles import ALPHABET, LETTERS, letter, make_bundle, png
+
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -50,6 +52,21 @@ def test_a_digit_that_is_drawn_is_read_and_can_be_corrected(page, service):
     page.get_by_role("button", name="Clear").click()
     expect(page.locator("#answer")).to_have_text("")
     assert page.said == []  # nothing was blocked by the content security policy, nothing failed
+
+
+def test_the_page_has_the_labels_of_the_bundle(browser, serve, tmp_path):
+    make_bundle(tmp_path / "bundle", labels=ALPHABET, images=LETTERS)
+    service = serve(bundle=tmp_path / "bundle", journal=f"sqlite:///{tmp_path}/journal.db")
+    (tmp_path / "q.png").write_bytes(png(letter("Q")))
+    page = browser.new_page()
+    page.goto(service.address)
+    page.locator("#file").set_input_files(tmp_path / "q.png")
+    expect(page.locator("#answer strong")).to_have_text("Q")
+    expect(page.locator("#title")).to_have_text(f"Draw one of {' '.join(ALPHABET)}")
+    assert page.locator("#bars li").count() == 24
+    page.get_by_role("button", name="O", exact=True).click()
+    expect(page.locator("#answer")).to_have_text("Thank you: a O.")
+    page.close()
 
 
 def test_what_is_no_digit_is_answered_in_words(page, tmp_path):
