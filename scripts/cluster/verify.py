@@ -19,8 +19,7 @@ from model import bundle
 from model.bundle import BundleError, Manifest
 from model.canonical import Pixels
 from pipelines import paths
-from pipelines.prepare import Prepared, Split
-from pipelines.source import Source
+from pipelines.artefacts import Prepared, Source, Split
 from scripts.cluster.api import Cluster, one_line
 
 BATCH = 128
