@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: kind-up minikube-up kind-down verify drill deploy canary promote canary-down rollback platform-up settings
-.PHONY: help demo serve test lint format bench bench-abuse compare ablation image image-offline image-training sbom up ui sync samples constraints install install-dev clean
+.PHONY: help demo serve test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -70,12 +70,19 @@ ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
 image: install ## Build the serving image from public bases: neocog:dev
 	python -m scripts.image.build
 
-image-offline: install ## The same where no registry can be reached: from Debian's packages and wheels (as root)
+image-offline: install ## The same without a registry: from Debian's packages and wheels (as root)
 	scripts/image/bases.sh
 	python -m scripts.image.build --offline
 
 image-training: install ## Build the image that runs the pipeline: neocog-training:dev
 	python -m scripts.image.build --target training
+
+image-training-offline: install ## The same without a registry (as root)
+	scripts/image/bases.sh training
+	python -m scripts.image.build --offline --target training
+
+test-training-image: install-dev ## Build the training image and run the whole pipeline in it (ten minutes; not in make test)
+	NEOCOG_TEST_TRAINING_IMAGE=1 NEOCOG_TEST_ALL=1 pytest tests/deploy/test_training_image.py
 
 sbom: install-dev ## Write out/sbom.json, what the serving image is made of (CycloneDX)
 	python -m scripts.image.sbom > out/sbom.json
@@ -99,8 +106,8 @@ kind-down: ## Delete that kind cluster
 verify: install-dev ## Ask the cluster: is it what was built, does it read held-out digits?
 	python -m scripts.cluster.verify
 
-drill: install-dev ## Roll, delete, drain, release badly, all under load: not one request may be lost
-	python -m scripts.cluster.drill
+drill: install-dev ## Roll, delete, drain, release badly, all under load: not one request may be lost (CONTEXT=… elsewhere than kind)
+	python -m scripts.cluster.drill $(if $(CONTEXT),--context '$(CONTEXT)')
 
 # IMAGE=neocog:dev, or by digest; SHARE=0.2 of the connections
 IMAGE ?= neocog:dev

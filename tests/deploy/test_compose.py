@@ -1,5 +1,6 @@
 """The whole thing on one machine, as compose.yaml has it."""
 
+import re
 import shutil
 import subprocess
 
@@ -65,6 +66,18 @@ def test_every_image_has_a_version_but_ours():
     for name, service in SERVICES.items():
         assert name in ("service", "mlflow") or ":" in service["image"], name
         assert not service["image"].endswith(":latest")
+
+
+def test_postgresql_is_the_platforms_and_its_volume_is_where_the_image_keeps_data():
+    """From version 18 on the image's volume is /var/lib/postgresql; below, it was /var/lib/postgresql/data."""
+    platform = yaml.safe_load_all((REPOSITORY / "deploy" / "platform" / "10-postgres.yaml").read_text())
+    [pod] = [document["spec"]["template"]["spec"] for document in platform if document["kind"] == "StatefulSet"]
+    [container] = pod["containers"]
+    image = SERVICES["postgres"]["image"]
+    assert container["image"] == image
+    assert int(re.match(r"postgres:(\d+)-alpine$", image)[1]) >= 18
+    assert "postgres:/var/lib/postgresql" in SERVICES["postgres"]["volumes"]
+    assert {"name": "data", "mountPath": "/var/lib/postgresql"} in container["volumeMounts"]
 
 
 def test_prometheus_scrapes_the_service_and_can_read_its_configuration():

@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import pytest
+import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -16,7 +17,7 @@ from model import bundle
 from model.canonical import canonical
 from model.canonical.images import decode
 from model.predictor import Predictor
-from scripts.image.build import docker
+from scripts.image.build import BASES, docker, public, source
 from scripts.image.measure import SEALED, address, ask, first_answer
 from tests.bundles import DIGITS, make_bundle, png
 from tests.clones import Clone
@@ -202,6 +203,7 @@ def test_labels_version_and_manifest_agree_and_the_gate_let_it_pass(container, i
     assert labels["org.opencontainers.image.revision"] == said["service"]["revision"] == head
     assert labels["org.opencontainers.image.version"] == said["service"]["version"]
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.source"] == "https://github.com/someone/neocog"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["org.opencontainers.image.created"])
 
 
@@ -265,7 +267,7 @@ def test_a_bundle_that_the_gate_did_not_let_pass_makes_no_image(engine, tmp_path
     manifest = make_bundle(clone.folder / "out" / "champion")
     ran = clone.run("python", "-m", "scripts.image.build")
     assert ran.returncode == 1
-    assert f"out/champion is {manifest.version}, but the last that promotions.jsonl let pass is nothing" in ran.stderr
+    assert f"out/champion is {manifest.version}, but the last model in promotions.jsonl is none" in ran.stderr
 
 
 def test_the_engine_is_sent_neither_secrets_nor_data_nor_git(engine, tmp_path):
@@ -291,3 +293,47 @@ def test_the_engine_is_sent_neither_secrets_nor_data_nor_git(engine, tmp_path):
     finally:
         engine.images.remove(made.id, force=True)
     assert sent == {"service/app.py", "out/champion/model.onnx", "pyproject.toml"}
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        ("https://github.com/someone/neocog.git", "https://github.com/someone/neocog"),
+        ("https://someone:token@github.com/someone/neocog", "https://github.com/someone/neocog"),
+        ("git@github.com:someone/neocog.git", "https://github.com/someone/neocog"),
+        ("ssh://git@git.example.org:2222/group/neocog.git/", "https://git.example.org/group/neocog"),
+        ("/srv/git/neocog.git", ""),
+        ("file:///srv/git/neocog.git", ""),
+        ("../neocog", ""),
+        ("", ""),
+    ],
+)
+def test_the_source_is_the_remote_on_the_web_and_holds_no_token(tmp_path, monkeypatch, remote, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    subprocess.run(["git", "init", "-q"], check=True)
+    if remote:
+        subprocess.run(["git", "remote", "add", "origin", remote], check=True)
+    assert source() == expected
+
+
+def test_dependabot_reads_the_images_that_are_built_on():
+    """Of a Dockerfile it reads the FROM lines with a literal image and a tag, and no argument."""
+    starts = set(re.findall(r"^FROM (\S+) AS \w+$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE))
+    literal = {image for image in starts if re.fullmatch(r"[a-z0-9][\w./-]*:[\w.@:-]+", image)}
+    arguments = {image[2:-1] for image in starts - literal if image.startswith("$")}
+    assert arguments == {base for bases in BASES.values() for base in bases}
+    assert {public(base) for base in arguments} == literal
+    assert {image for image in starts - literal if not image.startswith("$")} == {"tools"}  # a stage
+
+
+def test_dependabot_watches_every_folder_of_manifests_with_a_public_image():
+    updates = yaml.safe_load((REPOSITORY / ".github" / "dependabot.yml").read_text())["updates"]
+    [watched] = [update["directories"] for update in updates if update["package-ecosystem"] == "docker"]
+    manifests = [*REPOSITORY.glob("deploy/**/*.yaml"), *REPOSITORY.glob("k8s/*.yaml")]
+    images = {
+        (file, image) for file in manifests for image in re.findall(r"^[\s-]*image: (\S+)", file.read_text(), re.M)
+    }
+    public_ones = {file for file, image in images if not image.startswith("neocog")}
+    assert {"/", *(f"/{file.parent.relative_to(REPOSITORY)}" for file in public_ones)} == set(watched)
+    assert all(":" in image for _, image in images)
