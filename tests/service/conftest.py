@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from tests.bundles import make_bundle
+from tests.service.redis import Redis
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +132,10 @@ def service(bundle_folder, tmp_path_factory):
 def http(service):
     """A client of that process."""
     return service.http
+
+
+@pytest.fixture(scope="module")
+def redis():
+    server = Redis()
+    yield server
+    server.kill()

@@ -1,18 +1,14 @@
-"""Who may ask, how often, and once only: in memory here, with a real Redis in test_redis.py."""
+"""The same Idempotency-Key gets the same answer: in memory, and in a real Redis for all replicas, which goes away."""
 
 import asyncio
-import hashlib
 
 import pytest
 
-from service.app import app
 from service.edge.problems import Problem
 from service.edge.replays import Memory, Replays
 from tests.bundles import DIGITS, png
-from tests.service.conftest import in_process
+from tests.service.redis import undisturbed
 
-KEYS = ["first key", "second key"]
-DIGESTS = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in KEYS)
 PICTURE = png(DIGITS[5])
 
 
@@ -20,38 +16,6 @@ def post(client, path="/predict", content=PICTURE, **headers):
     return client.post(
         path, content=content, headers={name.replace("_", "-"): value for name, value in headers.items()}
     )
-
-
-def test_without_keys_anybody_may_ask(client):
-    assert post(client).status_code == 200
-
-
-def test_with_keys_only_those_who_have_one(bundle_folder):
-    with in_process(bundle_folder, api_keys=DIGESTS) as client:
-        for refused in (post(client), post(client, X_API_Key="third"), post(client, Authorization="Bearer ")):
-            assert (refused.status_code, refused.json()["reason"]) == (401, "unauthorized")
-        assert post(client, X_API_Key=KEYS[0]).status_code == 200
-        assert post(client, Authorization=f"Bearer {KEYS[1]}").status_code == 200
-        for probe in ("/livez", "/readyz", "/metrics", "/version", "/docs", "/"):
-            assert client.get(probe).status_code == 200
-
-
-@pytest.mark.parametrize("path", sorted(app.table.direct))
-@pytest.mark.parametrize("end", ["%0A", "%0D", "/", "%00", "//", ";x"])
-def test_no_other_spelling_of_a_path_gets_past_the_keys(bundle_folder, path, end):
-    with in_process(bundle_folder, api_keys=DIGESTS) as client:
-        assert client.post(path + end, content=PICTURE).status_code in (401, 404)
-
-
-def test_a_rate_is_each_callers_own(bundle_folder):
-    with in_process(bundle_folder, api_keys=DIGESTS, rate_limit="3/day") as client:
-        codes = [post(client, X_API_Key=KEYS[0]).status_code for _ in range(4)]
-        assert codes == [200, 200, 200, 429]
-        refused = post(client, X_API_Key=KEYS[0])
-        assert refused.json()["reason"] == "rate-limited"
-        assert 1 <= int(refused.headers["retry-after"]) <= 2 * 86_400
-        assert post(client, X_API_Key=KEYS[1]).status_code == 200
-        assert client.get("/livez").status_code == 200
 
 
 def test_the_same_key_gets_the_same_answer(client):
@@ -108,3 +72,29 @@ def test_memory_forgets_the_oldest(monkeypatch):
         return [await memory.get(key) for key in "abc"]
 
     assert asyncio.run(fill()) == [None, b"b", b"c"]
+
+
+def closing(service, key):
+    """Over a connection of its own, so that any worker may answer."""
+    return service.http.post("/predict", content=PICTURE, headers={"Connection": "close", "Idempotency-Key": key})
+
+
+def test_a_replay_is_the_same_from_every_replica_and_worker(serve, redis):
+    first, second = serve(redis=redis.url), serve(redis=redis.url, workers=2)
+    services = (first, second, second, second, first)
+    answers = undisturbed(services, lambda turn: [closing(service, f"shared {turn}") for service in services])
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None] + ["true"] * 4
+
+
+def test_while_redis_is_away_each_goes_on_alone(serve, redis):
+    service = serve(redis=redis.url, rate_limit="1000/day")
+    assert closing(service, "first").status_code == 200
+    redis.kill()
+    try:
+        answers = [closing(service, "alone") for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.content for answer in answers} == {answers[0].content}
+        assert any("Redis is away" in line for line in service.log)
+    finally:
+        redis.start()
