@@ -99,6 +99,25 @@ def test_the_cloud_overlay_differs_where_it_should(built):
     assert (backend["name"], backend["port"]) == ("neocog", BASE["Service"]["spec"]["ports"][0]["port"])
 
 
+def test_the_gateway_has_a_namespace_of_its_own_and_takes_routes_of_the_service_only(built):
+    """Some controllers run their proxy beside the Gateway, where the service's default-deny policy would cut it off."""
+    documents = built("deploy/overlays/cloud")
+    [gateway], [route] = ([d for d in documents if d["kind"] == kind] for kind in ("Gateway", "HTTPRoute"))
+    home = gateway["metadata"]["namespace"]
+    [namespace] = [d for d in documents if d["kind"] == "Namespace" and d["metadata"]["name"] == home]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
+    assert home not in {d["metadata"]["namespace"] for d in documents if d["kind"] == "NetworkPolicy"}
+    service = route["metadata"]["namespace"]
+    assert service == BASE["Service"]["metadata"]["namespace"] != home
+    [parent] = route["spec"]["parentRefs"]
+    [listener] = gateway["spec"]["listeners"]
+    assert parent == {"name": gateway["metadata"]["name"], "namespace": home, "sectionName": listener["name"]}
+    assert listener["allowedRoutes"]["namespaces"] == {
+        "from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": service}},
+    }  # fmt: skip
+    assert route["spec"]["hostnames"] == [listener["hostname"]]
+
+
 def test_routes_that_the_gateway_lets_through_exist(built, bundle_folder):
     [route] = [d for d in built("deploy/overlays/cloud") if d["kind"] == "HTTPRoute"]
     with in_process(bundle_folder) as client:
