@@ -1,6 +1,6 @@
-"""The model card, after Mitchell et al. 2019, put together from what the pipeline measured: nobody types a number here.
+"""The model card, after Mitchell et al. 2019. Every number in it comes from a measurement of the pipeline.
 
-Neither torch nor MLflow is imported, so that it costs a second; `promote` sends the card to MLflow with its report.
+The stage imports neither torch nor MLflow, so it takes a second. `promote` sends the card to MLflow with its report.
 """
 
 import json
@@ -18,98 +18,100 @@ from model.robustness import DISTORTIONS
 from pipelines import paths, stage
 from pipelines.artefacts import Prepared, Split
 
-Facts: TypeAlias = Mapping[str, Any]  # what a stage wrote as JSON
+Facts: TypeAlias = Mapping[str, Any]  # a JSON file of a stage
 
-# Shown as a share of 100, under these names; any other number as it is.
+# Numbers with these names are shown as percentages, all others unchanged.
 SHARES: Final = frozenset(
     {"accuracy", "accuracy_answered", "coverage", "f1", "precision", "recall", "refused", "answered", "share"}
 )
-SHOWN: Final = (*LABELS, "none")  # by label, `NO_DIGIT` the last
-SHOWN_APART: Final = frozenset({"per_class", "robustness", "baselines", "parameters"})  # of metrics.json
+COLUMNS: Final = (*LABELS, "none")  # by label; the last one is `NO_DIGIT`
+OWN_SECTION: Final = frozenset({"per_class", "robustness", "baselines", "parameters"})  # keys of metrics.json
 
 
 @dataclass(frozen=True)
-class Known:
-    """All that the card is made of."""
+class Measurements:
+    """Everything the card shows."""
 
     manifest: Manifest
     metrics: Facts  # metrics.json
     calibration: Facts  # calibration.json
     export: Facts  # export.json
-    run: Facts  # run.json: what was known when the training began
+    run: Facts  # run.json: the parameters of the run
     source: Facts  # validation.json
-    counts: Mapping[str, Mapping[str, int]]  # images by split and digit, the drawn ones apart
+    counts: Mapping[str, Mapping[str, int]]  # images by split and digit, real and synthetic ones separately
 
     @classmethod
-    def load(cls) -> "Known":
+    def load(cls) -> "Measurements":
         counts = {}
-        for kind, path in (("real", paths.PREPARED), ("drawn", paths.SYNTHETIC)):
+        for origin, path in (("real", paths.PREPARED), ("synthetic", paths.SYNTHETIC)):
             images = Prepared.load(path)
             for split in Split:
-                of = np.bincount(images.of(split)[1], minlength=len(SHOWN)).tolist()
-                counts[f"{split.name.lower()}, {kind}"] = dict(zip(SHOWN, of, strict=True))
-        del counts["test, drawn"]  # there is no such thing
-
-        def said(path: Path) -> Facts:
-            found: Facts = json.loads(path.read_text())
-            return found
-
+                per_label = np.bincount(images.of(split)[1], minlength=len(COLUMNS)).tolist()
+                counts[f"{split.name.lower()}, {origin}"] = dict(zip(COLUMNS, per_label, strict=True))
+        del counts["test, synthetic"]  # the test split holds real images only
         return cls(
             manifest=bundle.read(paths.BUNDLE),
-            metrics=said(paths.METRICS),
-            calibration=said(paths.CALIBRATION),
-            export=said(paths.EXPORT),
-            run=said(paths.RUN),
-            source=said(paths.VALIDATION),
+            metrics=_json(paths.METRICS),
+            calibration=_json(paths.CALIBRATION),
+            export=_json(paths.EXPORT),
+            run=_json(paths.RUN),
+            source=_json(paths.VALIDATION),
             counts=counts,
         )
 
 
-def card(known: Known) -> str:
+def _json(path: Path) -> Facts:
+    facts: Facts = json.loads(path.read_text())
+    return facts
+
+
+def card(measured: Measurements) -> str:
     """The card, in Markdown."""
-    manifest, metrics = known.manifest, known.metrics
+    manifest, metrics = measured.manifest, measured.metrics
     sections = [
         f"# Model card: {manifest.name} {manifest.version}",
-        "Made by the pipeline from its measurements, after Mitchell et al. 2019, *Model Cards for Model Reporting*.",
-        _details(known),
-        _use(known),
+        "The pipeline writes this card from its measurements, after Mitchell et al. 2019, *Model Cards for Model"
+        " Reporting*.",
+        _details(measured),
+        _use(measured),
         "## Training data",
-        _pairs(known.source["provenance"]),
-        _table(["images", *SHOWN, "all"],
-               [[name, *(_number("images", n) for n in (*of.values(), sum(of.values())))]
-                for name, of in known.counts.items()]),
-        "Counted after `canonical`, without images that two splits share. Real ones are the source's; drawn ones the"
-        " project makes itself, those of none so that the network learns to see no digit in them.",
+        _pairs(measured.source["provenance"]),
+        _table(["images", *COLUMNS, "all"],
+               [[name, *(_number("images", n) for n in (*per_label.values(), sum(per_label.values())))]
+                for name, per_label in measured.counts.items()]),
+        "Counted after `canonical`. An image that two splits share is left out of the earlier one. The project makes"
+        " the synthetic images itself. Those under *none* hold no digit: they teach the network to be unsure.",
         "## Training parameters",
-        _pairs({name: value for name, value in known.run["start"]["params"].items()
+        _pairs({name: value for name, value in measured.run["start"]["params"].items()
                 if name.split(".")[0] in ("data", "prepare", "synthesize", "train")}),
         "## Evaluation",
-        f"On the frozen test split, {_number('images', metrics['images'])} real images that nothing was chosen by.",
+        f"On the frozen test split: {_number('images', metrics['images'])} real images. Neither training nor any choice"
+        " used them.",
         _pairs({name: value for name, value in metrics.items() if not isinstance(value, (Mapping, list))
-                and name not in SHOWN_APART}),
+                and name not in OWN_SECTION}),
         "### Each digit",
         _matrix("digit", metrics["per_class"]),
-        "### Beside it, on the same images",
+        "### Baselines on the same images",
         _matrix("classifier", metrics["baselines"]),
         _robustness(metrics["robustness"]),
         "## Calibration and abstention",
-        _pairs(known.calibration),
+        _pairs(measured.calibration),
         *(_section(name, value) for name, value in metrics.items()
-          if isinstance(value, (Mapping, list)) and name not in SHOWN_APART),
+          if isinstance(value, (Mapping, list)) and name not in OWN_SECTION),
         "## Size, time, hashes",
-        _pairs({"parameters": metrics["parameters"], **known.export}),
+        _pairs({"parameters": metrics["parameters"], **measured.export}),
         _table(["SHA-256 of", ""], [[name, f"`{digest}`"] for name, digest in manifest.sha256.items()]),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def _details(known: Known) -> str:
-    manifest = known.manifest
+def _details(measured: Measurements) -> str:
+    manifest = measured.manifest
     return "## Model details\n\n" + _pairs({
         "version": manifest.version,
         "created": manifest.created,
-        "what": "a small convolutional network that reads one handwritten digit",
-        "input": f"28x28 grey levels, made of any picture by `model.canonical`, version {manifest.canonical_version}",
+        "task": "a small convolutional network reads one handwritten digit",
+        "input": f"28x28 grey levels from `model.canonical`, version {manifest.canonical_version}",
         "output": f"a probability for each of {', '.join(manifest.labels)}",
         "git revision": f"{manifest.git_revision}{' with uncommitted changes' if manifest.git_dirty else ''}",
         "run": manifest.run,
@@ -118,42 +120,43 @@ def _details(known: Known) -> str:
     })  # fmt: skip
 
 
-def _use(known: Known) -> str:
-    """What it is for, and where it is known to fail; which digit and which distortion, the metrics say."""
-    per_class = known.metrics["per_class"]
+def _use(measured: Measurements) -> str:
+    """What the model is for, and where it fails. The metrics name the weakest digit and the worst distortions."""
+    per_class = measured.metrics["per_class"]
     weakest = min(per_class, key=lambda digit: per_class[digit]["recall"])
     recall = _number("recall", per_class[weakest]["recall"])
     lines = [
         "## Intended use",
-        "Reading single handwritten digits, in pictures of one digit each: to learn from, and as the skeleton of other"
-        " projects. An answer below the abstain threshold is to be asked about, not believed.",
-        "Not meant for: cheques, medical or legal papers, or anything else where a wrong digit that nobody looks at"
-        " does harm; several digits in one picture; printed digits, letters and other signs.",
+        "The model reads single handwritten digits, one digit in a picture. It is made to learn from, and as the"
+        " skeleton of other projects. Do not rely on an answer below the abstain threshold: ask a person.",
+        "Do not use it for cheques, medical or legal papers, or anything else where a wrong digit that nobody checks"
+        " does harm. Do not use it for several digits in one picture, printed digits, letters or other signs.",
         "## Limits",
         f"- The digit it reads worst is {weakest}: {recall} of {_number('images', per_class[weakest]['images'])}.",
     ]
-    for name, views in known.metrics["robustness"]["accuracy"].items():
-        known_as = DISTORTIONS[name]
-        course = [(share, -abs(float(at) - known_as.none), at) for at, share in views["canonical"].items()]
-        share, _, at = min(course)  # of equals the severest
-        lines.append(f"- {name.capitalize()}: {_number('accuracy', share)} at worst, at {at} ({known_as.unit}).")
-    writers = f"the writers of `{known.source['provenance']['source']}`"
+    for name, views in measured.metrics["robustness"]["accuracy"].items():
+        distortion = DISTORTIONS[name]
+        course = [(share, -abs(float(at) - distortion.none), at) for at, share in views["canonical"].items()]
+        share, _, at = min(course)  # among equal shares, the one at the greatest severity
+        lines.append(f"- {name.capitalize()}: {_number('accuracy', share)} at worst, at {at} ({distortion.unit}).")
+    source = measured.source["provenance"]["source"]
     lines += [
-        f"- It has learnt from {writers}; who writes otherwise is read worse, and by how much these figures don't say.",
-        "- Its confidence is calibrated on digits like those it has learnt from; on other pictures it means less.",
-        "- The images hold no personal data beyond a digit's shape; nothing is known of the writers' age or origin, so"
-        " no figure can be given for groups of people.",
+        f"- It learnt from the writers of `{source}`. It reads people who write differently worse; these figures do not"
+        " say by how much.",
+        "- Its confidence is calibrated on digits like those it learnt from. On other pictures it is less reliable.",
+        "- The images hold no personal data beyond the shape of a digit. The age and origin of the writers are unknown,"
+        " so there are no figures for groups of people.",
     ]
     blocks = [*lines[:4], "\n".join(lines[4:])]
     return "\n\n".join(blocks)
 
 
 def _robustness(robustness: Facts) -> str:
-    """A table for every distortion: each severity, without and with `canonical`."""
+    """A table for each distortion: the accuracy at every severity, without and with `canonical`."""
     blocks = [
         "## Robustness",
-        f"The accuracy on {_number('images', robustness['images'])} test images, distorted on a larger canvas by a"
-        " stated amount: the network by itself (bare), and as the product reads them (canonical).",
+        f"The accuracy on {_number('images', robustness['images'])} test images that were distorted on a larger canvas:"
+        " *bare* is the network alone, *canonical* is the product, which runs `canonical` first.",
     ]
     for name, views in robustness["accuracy"].items():
         severities = list(next(iter(views.values())))
@@ -163,7 +166,7 @@ def _robustness(robustness: Facts) -> str:
 
 
 def _section(name: str, value: Facts | Sequence[Any]) -> str:
-    """A part of metrics.json whose form this file doesn't know: as a table where it has rows, else as pairs."""
+    """Any other part of metrics.json: a table if it has rows, otherwise a list of names and values."""
     heading = f"### {name.replace('_', ' ').capitalize()}"
     if isinstance(value, Mapping):
         plain = {key: item for key, item in value.items() if not isinstance(item, (Mapping, list))}
@@ -203,7 +206,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _number(name: str, value: object) -> str:
-    """As people write it: shares in per cent, whole numbers with commas, others to four digits; the rest as it is."""
+    """Shares as percentages, whole numbers with commas, other numbers to four digits, anything else unchanged."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if not SHARES.isdisjoint(name.split(".")):
@@ -212,7 +215,7 @@ def _number(name: str, value: object) -> str:
 
 
 def main() -> None:
-    text = card(Known.load())
+    text = card(Measurements.load())
     with stage.writing(paths.CARD) as half:
         half.write_text(text)
     print(f"card: {paths.CARD}, {len(text.splitlines())} lines")

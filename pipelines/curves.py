@@ -1,4 +1,4 @@
-"""Robustness curves as a table for DVC's plots and as one picture."""
+"""Robustness curves: a table for DVC's plots, and a picture."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ LINES: Final[Mapping[str, Literal["-", "--"]]] = {"bare": "-", "canonical": "--"
 
 
 def write(path: Path, curves: Curves) -> None:
-    """A row for every point."""
+    """Writes one row for each point."""
     with stage.writing(path) as half, half.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
@@ -27,7 +27,7 @@ def write(path: Path, curves: Curves) -> None:
 
 
 def read(path: Path) -> dict[str, list[Point]]:
-    """What `write` wrote."""
+    """The curves that `write` wrote, by classifier."""
     curves: dict[str, list[Point]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -38,26 +38,26 @@ def read(path: Path) -> dict[str, list[Point]]:
 
 def nested(points: Sequence[Point]) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy by distortion, view and severity, for metrics.json."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    accuracy: dict[str, dict[str, dict[str, float]]] = {}
     for point in points:
-        views = found.setdefault(point.distortion, {})
+        views = accuracy.setdefault(point.distortion, {})
         views.setdefault(point.view, {})[f"{point.severity:g}"] = point.accuracy
-    return found
+    return accuracy
 
 
 def picture(curves: Curves, title: str) -> Figure:
-    """A panel for every distortion and a colour for every classifier: solid by itself, dashed behind `canonical`."""
+    """A panel for each distortion, a colour for each classifier. Lines are dashed where `canonical` ran first."""
     figure = Figure(figsize=(16, 8), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(2, -(-len(DISTORTIONS) // 2), sharey=True).flat
     colours = {name: f"C{i}" for i, name in enumerate(curves)}
-    for axes, (distortion, known) in zip(panels, DISTORTIONS.items(), strict=True):
+    for axes, (title_of_panel, distortion) in zip(panels, DISTORTIONS.items(), strict=True):
         for name, points in curves.items():
             for view, line in LINES.items():
-                course = [(p.severity, p.accuracy) for p in points if (p.distortion, p.view) == (distortion, view)]
-                axes.plot(*zip(*course, strict=True), line, color=colours[name], marker=".", linewidth=1.5)
-        axes.axvline(known.none, color="0.8", linewidth=0.8, zorder=0)
-        axes.set(title=distortion, xlabel=known.unit, ylim=(0, 1.02))
+                curve = [(p.severity, p.accuracy) for p in points if (p.distortion, p.view) == (title_of_panel, view)]
+                axes.plot(*zip(*curve, strict=True), line, color=colours[name], marker=".", linewidth=1.5)
+        axes.axvline(distortion.none, color="0.8", linewidth=0.8, zorder=0)
+        axes.set(title=title_of_panel, xlabel=distortion.unit, ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         axes.grid(alpha=0.3)
     keys = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]

@@ -1,4 +1,4 @@
-"""Judges the trained network on the frozen test split, beside what scikit-learn makes of the same split."""
+"""Judges the trained network on the frozen test split, and compares it with scikit-learn's classifiers."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ class EvaluateParams(stage.Params, section="evaluate"):
 def judge(
     probabilities: NDArray[np.floating], labels: NDArray[np.uint8], *, bins: int, abstain_below: float
 ) -> dict[str, object]:
-    """The numbers of metrics.json for n x 10 calibrated probabilities and n labels."""
+    """The metrics of n x 10 calibrated probabilities, given n labels."""
     digits, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     answered = confidence >= abstain_below
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -59,42 +59,45 @@ def judge(
     }
 
 
-def rival(prepared: Prepared, params: EvaluateParams) -> dict[str, NDArray[np.uint8]]:
-    """What each baseline says of the test split; they train on `baseline_images` of the training split."""
+def baseline_predictions(prepared: Prepared, params: EvaluateParams) -> dict[str, NDArray[np.uint8]]:
+    """Each baseline's digits for the test split. Baselines train on at most `baseline_images` images."""
     images, labels = prepared.of(Split.TRAIN)
     chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.baseline_images]
     test, _ = prepared.of(Split.TEST)
-    said = {}
+    predictions = {}
     for name, classifier in (bar := tqdm(baselines(params.seed).items(), desc="baselines", unit="classifier")):
         bar.set_postfix_str(name)
-        said[name] = classifier.fit(images[chosen], labels[chosen]).predict(test).astype(np.uint8)
-    return said
+        predictions[name] = classifier.fit(images[chosen], labels[chosen]).predict(test).astype(np.uint8)
+    return predictions
 
 
 def robustness(
     images: Pixels, labels: NDArray[np.uint8], read: Callable[[Pixels], NDArray[np.integer]], params: EvaluateParams
 ) -> list[Point]:
-    """Every curve of what `read` makes of at most `robustness_images` of the test split."""
+    """All robustness curves of the classifier `read`, on at most `robustness_images` of the test split."""
     chosen = np.random.default_rng(params.seed).permutation(len(images))[: params.robustness_images]
-    course = curves(images[chosen], labels[chosen], read, seed=params.seed)
-    return list(tqdm(course, desc="robustness", total=points(), unit="point", mininterval=0.5))
+    measured = curves(images[chosen], labels[chosen], read, seed=params.seed)
+    return list(tqdm(measured, desc="robustness", total=points(), unit="point", mininterval=0.5))
 
 
 def outliers(
-    believe: Callable[[Pixels], NDArray[np.floating]], params: EvaluateParams
+    classify: Callable[[Pixels], NDArray[np.floating]], params: EvaluateParams
 ) -> dict[str, NDArray[np.floating]]:
-    """The confidence in each picture that holds no digit, by kind; 0 where `canonical` already refuses it."""
-    found = {}
-    for kind, draw in KINDS.items():
-        pixels, refused = seen(draw(params.outliers, params.seed))
-        sure = believe(pixels).max(axis=1) if len(pixels) else np.empty(0)
-        found[kind] = np.concatenate([sure, np.zeros(refused)])
-    return found
+    """The confidence in each picture without a digit, by kind of picture. It is 0 if `canonical` refuses the picture.
+
+    `classify` gives the probabilities of n x 28 x 28 images.
+    """
+    confidences = {}
+    for kind, draw_pictures in KINDS.items():
+        pixels, refused = seen(draw_pictures(params.outliers, params.seed))
+        confidence = classify(pixels).max(axis=1) if len(pixels) else np.empty(0)
+        confidences[kind] = np.concatenate([confidence, np.zeros(refused)])
+    return confidences
 
 
 def draw(folder: Path, images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating],
          metrics: Mapping[str, object]) -> None:  # fmt: skip
-    """confusion.csv and per_class.csv for DVC's plots, confusion.png and errors.png to look at."""
+    """Writes confusion.csv and per_class.csv for DVC's plots, confusion.png and errors.png for people."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = probabilities.argmax(axis=1)
     with (folder / "confusion.csv").open("w", newline="") as file:
@@ -122,13 +125,13 @@ def _confusion(labels: NDArray[np.uint8], digits: NDArray[np.integer]) -> Figure
 
 
 def _errors(images: Pixels, labels: NDArray[np.uint8], probabilities: NDArray[np.floating], most: int = 40) -> Figure:
-    """The images that were read wrongly, the surest mistakes first."""
+    """The images that were read wrongly, the most confident errors first."""
     digits, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(digits != labels)
     wrong = wrong[np.argsort(-confidence[wrong])]
     rows = -(-max(1, min(len(wrong), most)) // 8)
     figure = Figure(figsize=(8, 1.3 * rows + 0.5), layout="constrained")
-    figure.suptitle(f"{len(wrong)} of {len(labels)} read wrongly: is, read as, how sure")
+    figure.suptitle(f"{len(wrong)} of {len(labels)} read wrongly: label → answer, confidence")
     for axes, row in zip(
         figure.subplots(rows, 8, squeeze=False).flat, [*wrong[:most], *[None] * (rows * 8)], strict=False
     ):
@@ -147,35 +150,33 @@ def main() -> None:
     probabilities = softmax(logits(network, images) / calibration["temperature"], axis=1)
     metrics = judge(probabilities, labels, bins=params.calibration_bins, abstain_below=calibration["abstain_below"])
     metrics["parameters"] = parameters(network)
-    said = rival(prepared, params)
+    rivals = baseline_predictions(prepared, params)
     trained_on = min(params.baseline_images, int((prepared.splits == Split.TRAIN).sum()))
     metrics["baselines"] = {
         name: {"accuracy": float(accuracy_score(labels, digits)), "trained_on": trained_on}
-        for name, digits in said.items()
+        for name, digits in rivals.items()
     }
-    strangers = outliers(lambda pixels: softmax(logits(network, pixels) / calibration["temperature"], axis=1), params)
-    shares = {kind: float((sure < calibration["abstain_below"]).mean()) for kind, sure in strangers.items()}
-    metrics["outliers"] = {kind: {"images": params.outliers, "refused": share} for kind, share in shares.items()}
-    found = robustness(images, labels, lambda pixels: logits(network, pixels).argmax(axis=1), params)
+    unknown = outliers(lambda pixels: softmax(logits(network, pixels) / calibration["temperature"], axis=1), params)
+    refused = {kind: float((sure < calibration["abstain_below"]).mean()) for kind, sure in unknown.items()}
+    metrics["outliers"] = {kind: {"images": params.outliers, "refused": share} for kind, share in refused.items()}
+    curve_points = robustness(images, labels, lambda pixels: logits(network, pixels).argmax(axis=1), params)
     distorted = min(params.robustness_images, len(images))
-    metrics["robustness"] = {"images": distorted, "accuracy": nested(found)}
+    metrics["robustness"] = {"images": distorted, "accuracy": nested(curve_points)}
     stage.write_json(paths.METRICS, metrics)
-    Predictions(labels, probabilities, said).save(paths.PREDICTIONS)
+    Predictions(labels, probabilities, rivals).save(paths.PREDICTIONS)
     draw(paths.PLOTS, images, labels, probabilities, metrics)
-    write(paths.PLOTS / "robustness.csv", {"cnn": found})
+    write(paths.PLOTS / "robustness.csv", {"cnn": curve_points})
     title = f"The network that is served, on {distorted:,} test images"
-    picture({"cnn": found}, title).savefig(paths.PLOTS / "robustness.png", dpi=80, metadata={"Software": None})
-    confidence.draw(
-        paths.PLOTS, probabilities, labels, strangers, params.calibration_bins, calibration["abstain_below"]
-    )
+    picture({"cnn": curve_points}, title).savefig(paths.PLOTS / "robustness.png", dpi=80, metadata={"Software": None})
+    confidence.draw(paths.PLOTS, probabilities, labels, unknown, params.calibration_bins, calibration["abstain_below"])
     run = tracking.Run.resume()
     run.metrics({f"test.{name}": value for name, value in stage.flat(metrics).items()})
     run.artifact(paths.METRICS)
     run.artifact(paths.PLOTS)
-    beside = ", ".join(f"{name} {accuracy_score(labels, digits):.2%}" for name, digits in said.items())
-    refused = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
-    print(f"evaluate: {metrics['accuracy']:.2%} of {len(labels):,} test images ({metrics['errors']} errors); {beside};"
-          f" refused: {refused}")  # fmt: skip
+    baseline_text = ", ".join(f"{name} {accuracy_score(labels, digits):.2%}" for name, digits in rivals.items())
+    refused_text = ", ".join(f"{kind} {share:.0%}" for kind, share in refused.items())
+    print(f"evaluate: {metrics['accuracy']:.2%} of {len(labels):,} test images ({metrics['errors']} errors);"
+          f" {baseline_text}; refused: {refused_text}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The trained network -> the bundle that is served, proved equal to what was judged."""
+"""Exports the trained network as the bundle that is served, and checks that both give the same answers."""
 
 import io
 import json
@@ -33,14 +33,14 @@ EXIF_ORIENTATION: Final = 0x0112
 
 
 class ExportParams(stage.Params, section="export"):
-    """What the bundle holds, and how exact it has to be."""
+    """What the bundle holds, and how exact it must be."""
 
     max_difference: float = Field(gt=0, le=1e-2)
     golden: int = Field(ge=1, le=CLASSES)
 
 
 class Calibrated(nn.Module):
-    """The network with its temperature inside: n x 1 x 28 x 28 in 0..1 -> n x 10 probabilities."""
+    """The network with temperature and softmax: n x 1 x 28 x 28 in 0..1 -> n x 10 probabilities."""
 
     def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Calibrated(nn.Module):
 
 
 def to_onnx(network: nn.Module) -> bytes:
-    """The ONNX file of `network`, with any number of images a call; the same weights give the same bytes.
+    """The ONNX file of `network`, for any number of images in a call. The same weights give the same bytes.
 
-    The exporter's notes about the source code are removed: they name this machine's folders.
+    The exporter's notes about the source code are removed, because they name folders of this machine.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, on things in torch
+        warnings.simplefilter("ignore")  # the exporter warns about torch's own code
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
             network.eval(),
@@ -84,23 +84,23 @@ def to_onnx(network: nn.Module) -> bytes:
 
 
 def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
-    """A validation image of each of `count` digits, sent as people send them, and the answers torch gives.
+    """One validation image of each of `count` digits, encoded as people send them, with torch's answers.
 
-    In turn white on black in a corner, dark on grey paper, on a transparent canvas, and lying on its side with EXIF to
-    say so: whatever changes in `canonical`, one of them comes out differently.
+    The images take turns: white on black in a corner, dark on grey paper, on a transparent canvas, and turned by EXIF.
+    Any change of `canonical` then changes at least one of them.
     """
     images, labels = prepared.of(Split.VALIDATION)
     chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(count)]
-    encoded = [_as_sent(images[row], way) for way, row in enumerate(chosen)]
+    encoded = [_encoded(images[row], number) for number, row in enumerate(chosen)]
     pixels = np.stack([canonical.canonical(Image.open(io.BytesIO(data))) for data in encoded])
     with torch.inference_mode():
         return Golden(encoded=encoded, pixels=pixels, prob=network(tensor(pixels)).numpy())
 
 
-def _as_sent(pixels: Pixels, way: int) -> bytes:
+def _encoded(pixels: Pixels, number: int) -> bytes:
     ink = np.pad(np.kron(pixels, np.ones((3, 3), np.uint8)), ((5, 40), (30, 10)))
     exif = Image.Exif()
-    match way % 4:
+    match number % 4:
         case 0:
             image = Image.fromarray(ink)
         case 1:
@@ -118,8 +118,8 @@ def _as_sent(pixels: Pixels, way: int) -> bytes:
 
 
 def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
-    """Histograms over the validation split, each summing to 1, to hold production against: shares of the digits read,
-    of confidence (20 bins of 0..1), and of ink (mean pixel, 32 bins of 0..1)."""
+    """Histograms over the validation split, to compare production with. Each sums to 1: the digits read, the confidence
+    (20 bins of 0..1), and the ink (mean pixel, 32 bins of 0..1)."""
     confidence, ink = probabilities.max(axis=1), pixels.mean(axis=(1, 2)) / 255
     counts = {
         "digits": np.bincount(probabilities.argmax(axis=1), minlength=CLASSES),
@@ -132,8 +132,8 @@ def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, N
 def main() -> None:
     params = ExportParams.load()
     prepared = Prepared.load(paths.PREPARED)
-    bare, calibration = weights.load()
-    network = Calibrated(bare, calibration["temperature"]).eval()
+    uncalibrated, calibration = weights.load()
+    network = Calibrated(uncalibrated, calibration["temperature"]).eval()
     run = tracking.Run.resume()
     metrics = json.loads(paths.METRICS.read_text())
     hashes = {"data": provenance.data_hash(), "params": provenance.params_hash()}
@@ -149,12 +149,12 @@ def main() -> None:
     }
     validation, _ = prepared.of(Split.VALIDATION)
     with torch.inference_mode():
-        seen = network(tensor(validation)).numpy()
+        validation_prob = network(tensor(validation)).numpy()
     manifest = bundle.write(
         paths.BUNDLE,
         model=to_onnx(network),
         golden=golden(prepared, network, params.golden),
-        reference=reference(validation, seen),
+        reference=reference(validation, validation_prob),
         hashes=hashes,
         identity=identity,
         metrics={name: value for name, value in metrics.items() if not isinstance(value, dict)},
@@ -167,8 +167,8 @@ def main() -> None:
     difference = float(np.abs(served - judged).max())
     if not difference <= params.max_difference:
         raise StageError(
-            f"ONNX Runtime and torch differ by {difference:.2g} of probability on the test split,"
-            f" at most export.max_difference = {params.max_difference:.0e} is allowed"
+            f"ONNX Runtime and torch differ by {difference:.2g} of probability on the test split;"
+            f" export.max_difference allows {params.max_difference:.0e}"
         )
     size = (paths.BUNDLE / bundle.MODEL).stat().st_size
     cost = {"model_bytes": size, "inference_us": round(inference_us(predictor, images[0]), 1)}

@@ -1,4 +1,4 @@
-"""A source of digits -> one .npz with images, labels and where they came from."""
+"""Reads a source of digits and writes one .npz with images, labels and their provenance."""
 
 import gzip
 import http.client
@@ -40,11 +40,11 @@ class DataParams(stage.Params, section="data"):
     """Where the digits come from."""
 
     source: Literal["digits", "mnist"]
-    mnist_dir: Path | None = Field(description="a folder that holds MNIST's four .gz files; None downloads them")
+    mnist_dir: Path | None = Field(description="a folder with MNIST's four .gz files; None downloads them")
 
 
 def digits() -> Source:
-    """scikit-learn's bundled handwritten digits: 1,797 images of 8x8, their 17 grey levels spread over 0..255."""
+    """The handwritten digits of scikit-learn: 1,797 images of 8x8. Their 17 grey levels are spread over 0..255."""
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     provenance: dict[str, object] = {
@@ -56,7 +56,7 @@ def digits() -> Source:
 
 
 def mnist(folder: Path) -> Source:
-    """MNIST from its four verified IDX files: 70,000 images of 28x28, the last 10,000 its own test set."""
+    """MNIST from its four IDX files: 70,000 images of 28x28. The last 10,000 are MNIST's own test set."""
     images = [idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")]
     labels = [idx(folder / f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")]
     is_test = np.repeat([False, True], [len(part) for part in labels])
@@ -69,11 +69,11 @@ def mnist(folder: Path) -> Source:
 
 
 def idx(path: Path) -> NDArray[np.uint8]:
-    """The array in a gzipped IDX file of unsigned bytes. Raises `StageError` when it is anything else."""
+    """The array in a gzipped IDX file of unsigned bytes. Raises `StageError` for any other file."""
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
-        raise StageError(f"{path} is no whole gzip file: {error}") from None
+        raise StageError(f"{path} is not a complete gzip file: {error}") from None
     dimensions = data[3] if data[:3] == b"\0\0\x08" else 0
     shape = np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4").tolist() if dimensions else []
     body = data[4 + 4 * dimensions :]
@@ -83,20 +83,23 @@ def idx(path: Path) -> NDArray[np.uint8]:
 
 
 def check(folder: Path) -> None:
-    """Raises `StageError` unless `folder` holds the four files, byte for byte."""
+    """Raises `StageError` unless `folder` holds the four files and their hashes are right."""
     for name, expected in SHA256.items():
         path = folder / name
         if not path.is_file():
             raise StageError(f"data.mnist_dir: {path} is missing; needed are {', '.join(SHA256)}")
-        found = sha256(path)
-        if found != expected:
-            raise StageError(f"{path} has SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…: truncated or altered")
+        actual = sha256(path)
+        if actual != expected:
+            raise StageError(
+                f"{path} has SHA-256 {actual[:12]}…, expected {expected[:12]}…: the file is truncated or altered"
+            )
 
 
 def fetch(folder: Path, mirrors: Sequence[str] = MIRRORS, pause: float = 1.0) -> None:
-    """Downloads into `folder` what of MNIST isn't there yet. `pause` seconds, doubled each time, lie between tries.
+    """Downloads the files of MNIST that `folder` does not have yet.
 
-    Raises `StageError` when no mirror gives a file whose hash is right; no half-written file stays behind.
+    Waits `pause` seconds between two attempts, and twice as long after each. Raises `StageError` if no mirror sends a
+    file with the right hash. Never leaves a partial file.
     """
     for name, expected in SHA256.items():
         path = folder / name
@@ -111,9 +114,9 @@ def _download(path: Path, expected: str, mirrors: Sequence[str], pause: float) -
             try:
                 with stage.writing(path) as half:
                     _stream(mirror + path.name, half)
-                    found = sha256(half)
-                    if found != expected:
-                        raise StageError(f"sent a file with SHA-256 {found[:12]}…, MNIST's has {expected[:12]}…")
+                    actual = sha256(half)
+                    if actual != expected:
+                        raise StageError(f"sent a file with SHA-256 {actual[:12]}…, expected {expected[:12]}…")
                 return
             except (OSError, http.client.HTTPException, StageError) as error:  # URLErrors and time-outs are OSErrors
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -122,7 +125,7 @@ def _download(path: Path, expected: str, mirrors: Sequence[str], pause: float) -
             time.sleep(pause * 2**attempt)
     raise StageError(
         f"{path.name} could not be downloaded ({'; '.join(dict.fromkeys(problems))}); without a network use"
-        " data.source: digits, or put the files somewhere and set data.mnist_dir"
+        " data.source: digits, or set data.mnist_dir to a folder with the files"
     )
 
 
@@ -134,7 +137,7 @@ def _stream(url: str, path: Path) -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
         if size and file.tell() != size:
-            raise OSError(f"broke off after {file.tell():,} of {size:,} bytes")
+            raise OSError(f"the connection ended after {file.tell():,} of {size:,} bytes")
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Where every stage reads and writes, relative to the repository's root, from which DVC runs the stages."""
+"""The files that stages read and write, relative to the repository's root. DVC runs the stages from there."""
 
 from pathlib import Path
 from typing import Final
 
 PARAMS: Final = Path("params.yaml")
 
-MNIST: Final = Path("data/mnist")  # the downloaded IDX files; kept between runs, so no output of a stage
+MNIST: Final = Path("data/mnist")  # the downloaded IDX files; not an output of a stage, so runs keep them
 RAW: Final = Path("data/raw.npz")
 PREPARED: Final = Path("data/prepared.npz")
 SYNTHETIC: Final = Path("data/synthetic.npz")
@@ -28,5 +28,5 @@ GATE: Final = OUT / "gate.json"
 GATE_REPORT: Final = OUT / "gate.md"
 CHAMPION: Final = OUT / "champion"
 
-PROMOTIONS: Final = Path("promotions.jsonl")  # in git: who promoted what, when, in place of what
-RUNS: Final = Path("runs")  # what tracking recorded here, sent or not
+PROMOTIONS: Final = Path("promotions.jsonl")  # in git: who promoted which model, when, and which one it replaced
+RUNS: Final = Path("runs")  # the runs that tracking recorded, sent or not

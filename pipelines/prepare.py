@@ -1,4 +1,4 @@
-"""Raw images -> canonical 28x28, in three splits that share no image."""
+"""Turns raw images into canonical 28x28 images, in three splits that share no image."""
 
 import hashlib
 
@@ -17,20 +17,18 @@ from pipelines.stage import StageError
 class PrepareParams(stage.Params, section="prepare"):
     """How the images are split."""
 
-    test: float = Field(gt=0, lt=0.5, description="share of the images, where the source keeps no test set of its own")
-    validation: float = Field(gt=0, lt=0.5, description="share of the images that are not for testing")
-    seed: int = Field(ge=0, description="of the splits alone: training has its own")
-    frozen_test: dict[str, str] = Field(
-        description="SHA-256 of the test split by source; a source not named is not held"
-    )
+    test: float = Field(gt=0, lt=0.5, description="share of the images, if the source has no test set of its own")
+    validation: float = Field(gt=0, lt=0.5, description="share of the images outside the test split")
+    seed: int = Field(ge=0, description="of the splits; training has its own")
+    frozen_test: dict[str, str] = Field(description="SHA-256 of the test split, by source; other sources are unchecked")
 
 
 def split(source: Source, *, test: float, validation: float, seed: int) -> NDArray[np.uint8]:
-    """The `Split` of each image, every class in the same proportions.
+    """The `Split` of each image. Every class is split in the same proportions.
 
-    Images are ranked within their class by a hash of the seed and their pixels, and the ranks are cut. No random
-    generator is involved, so neither the order of the rows nor a library's version can move an image to another split,
-    and copies of an image have ranks side by side.
+    Within a class, images are sorted by a hash of seed and pixels; the first part is the test split, the next part the
+    validation split. No random generator is used: neither the order of the rows nor the version of a library moves an
+    image to another split. Copies of an image are neighbours in this order.
     """
     digests = np.array([hashlib.sha256(b"%d " % seed + image.tobytes()).digest() for image in source.images], "S32")
     splits = np.where(source.is_test, Split.TEST, Split.TRAIN).astype(np.uint8)
@@ -41,24 +39,25 @@ def split(source: Source, *, test: float, validation: float, seed: int) -> NDArr
 
 
 def _cut(
-    splits: NDArray[np.uint8], digests: NDArray[np.bytes_], labels: NDArray[np.uint8], share: float, to: Split
+    splits: NDArray[np.uint8], digests: NDArray[np.bytes_], labels: NDArray[np.uint8], share: float, target: Split
 ) -> None:
     for label in np.unique(labels):
         rows = np.flatnonzero((splits == Split.TRAIN) & (labels == label))
-        splits[rows[np.argsort(digests[rows])][: round(share * len(rows))]] = to
+        splits[rows[np.argsort(digests[rows])][: round(share * len(rows))]] = target
 
 
 def digest(source: Source, splits: NDArray[np.uint8]) -> str:
-    """SHA-256 over the test split's raw images and labels, whatever the order of their rows."""
+    """SHA-256 of the test split's raw images and labels. The order of the rows does not matter."""
     rows = np.flatnonzero(splits == Split.TEST)
     each = sorted(hashlib.sha256(bytes([source.labels[row]]) + source.images[row].tobytes()).digest() for row in rows)
     return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def prepare(source: Source, splits: NDArray[np.uint8]) -> Prepared:
-    """Every image made canonical; what the test or validation split holds too is taken out of the splits before it.
+    """Makes every image canonical.
 
-    Raises `StageError` when an image has no ink.
+    An image that occurs in several splits stays in the test split, or else in the validation split. Raises `StageError`
+    if an image has no ink.
     """
     images = np.empty((len(source.images), 28, 28), np.uint8)
     with tqdm(total=len(images), desc="canonical", unit="image", unit_scale=True, mininterval=0.5) as progress:
@@ -85,22 +84,22 @@ def main() -> None:
     params = PrepareParams.load()
     source = Source.load(paths.RAW)
     splits = split(source, test=params.test, validation=params.validation, seed=params.seed)
-    name, found = str(source.provenance["source"]), digest(source, splits)
-    frozen = params.frozen_test.get(name, found)
-    if found != frozen:
+    name, actual = str(source.provenance["source"]), digest(source, splits)
+    frozen = params.frozen_test.get(name, actual)
+    if actual != frozen:
         raise StageError(
-            f"the test split of '{name}' is not the frozen one (SHA-256 {found[:12]}…, not {frozen[:12]}…): champions"
-            f" could no longer be compared. To freeze this one, set prepare.frozen_test.{name} to {found}"
+            f"the test split of '{name}' is not the frozen one (SHA-256 {actual[:12]}…, not {frozen[:12]}…): models"
+            f" could no longer be compared. To freeze this one, set prepare.frozen_test.{name} to {actual}"
         )
     prepared = prepare(source, splits)
     for which in Split:
         missing = set(range(CLASSES)) - set(prepared.of(which)[1].tolist())
         if missing:
-            raise StageError(f"the {which.name.lower()} split has no image of {sorted(missing)}; params.yaml: give"
-                             " prepare.validation and prepare.test a larger share")  # fmt: skip
+            raise StageError(f"the {which.name.lower()} split has no image of {sorted(missing)}; increase"
+                             " prepare.validation or prepare.test in params.yaml")  # fmt: skip
     counts = ", ".join(f"{(prepared.splits == which).sum():,} {which.name.lower()}" for which in Split)
     prepared.save(paths.PREPARED)
-    print(f"prepare: {counts}; {len(source.images) - len(prepared.images):,} shared between splits left out")
+    print(f"prepare: {counts}; left out {len(source.images) - len(prepared.images):,} images shared between splits")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The gate: a challenger becomes the champion only if it holds against floors, baselines and the champion."""
+"""The gate: a challenger becomes the champion only if it passes floors, baselines and a test against the champion."""
 
 import getpass
 import json
@@ -33,7 +33,7 @@ EXPERIMENT: Final = "DVC_EXP_NAME"  # set by `dvc exp run` for the stages it run
 
 
 class PromoteParams(stage.Params, section="promote"):
-    """What the gate asks."""
+    """The conditions of the gate."""
 
     significance: float = Field(gt=0, lt=0.5)
     min_accuracy: float = Field(ge=0, le=1)
@@ -49,7 +49,7 @@ class PromoteParams(stage.Params, section="promote"):
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: what was found, what is asked, and whether it holds."""
+    """One condition: the value that was found, the value that is asked, and whether it holds."""
 
     name: str
     found: str
@@ -59,11 +59,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Challenger:
-    """What the challenger says of the test images, and what it costs."""
+    """The challenger's digits for the test images, and its size and speed."""
 
     digits: Digits
-    shifted: Digits  # of the images moved by `shift` on a larger canvas, through `canonical`: as the product reads them
-    bare_shifted: Digits  # of the images moved by `bare_shift`, without `canonical`
+    shifted: Digits  # for the images moved by `shift` on a larger canvas and made canonical, as in the product
+    bare_shifted: Digits  # for the images moved by `bare_shift`, without `canonical`
     model_bytes: int
     inference_us: float
 
@@ -84,20 +84,20 @@ class Paired:
 
     only_challenger_wrong: int
     only_rival_wrong: int
-    p_worse: float  # the chance of so many more errors of the challenger, were the two equally good
+    p_worse: float  # the chance of at least so many errors of the challenger if both are equally good
 
 
 def mcnemar(labels: Digits, challenger: Digits, rival: Digits) -> Paired:
     """A one-sided exact McNemar test of "the challenger is worse". All three are n digits.
 
-    Only images that exactly one of them reads wrongly tell the two apart; if the two are equally good, each such image
-    is as likely one's error as the other's.
+    Only images that exactly one of the two reads wrongly count. If both are equally good, each such image is equally
+    likely to be an error of either.
     """
     only_challenger = int(((challenger != labels) & (rival == labels)).sum())
     only_rival = int(((challenger == labels) & (rival != labels)).sum())
-    apart = only_challenger + only_rival
-    # The binomial's upper tail; scipy.stats has it too, and takes 2 s to import.
-    return Paired(only_challenger, only_rival, float(bdtrc(only_challenger - 1, apart, 0.5)))
+    # The upper tail of the binomial distribution. scipy.stats has it too, but takes 2 s to import.
+    p_worse = float(bdtrc(only_challenger - 1, only_challenger + only_rival, 0.5))
+    return Paired(only_challenger, only_rival, p_worse)
 
 
 def gate(
@@ -108,9 +108,9 @@ def gate(
     shared_images: int,
     params: PromoteParams,
 ) -> Iterator[Check]:
-    """Every condition, held or not. `champion` is None where there is none yet: floors and baselines alone decide.
+    """Every condition, whether it holds or not. If `champion` is None, floors and baselines alone decide.
 
-    `shared_images` counts test images that training saw too.
+    `shared_images` is the number of test images that are in the training split too.
     """
     right = challenger.digits == labels
     accuracy = float(right.mean())
@@ -148,12 +148,12 @@ def _not_worse(name: str, labels: Digits, challenger: Digits, rival: Digits, sig
 
 
 def report(checks: list[Check], challenger: Manifest, champion: Manifest | None) -> str:
-    """gate.md: the decision first, then every check."""
-    until_now = champion.version if champion else "none, so floors and baselines alone decide"
+    """The text of gate.md: first the decision, then every check."""
+    current = champion.version if champion else "none, so floors and baselines alone decide"
     lines = [
         f"# {'Passed' if all(check.passed for check in checks) else 'Refused'}: model {challenger.version}",
         "",
-        f"Champion until now: {until_now}.",
+        f"Champion until now: {current}.",
     ]
     if champion and champion.canonical_version != challenger.canonical_version:
         lines.append(
@@ -190,7 +190,7 @@ def main() -> None:
         try:
             champion = Predictor.load(old, prove=False) if old else None
         except bundle.BundleError as error:
-            raise StageError(f"the champion cannot be compared with: {error}") from None
+            raise StageError(f"the champion cannot be used for the comparison: {error}") from None
         checks = list(gate(
             labels,
             Challenger.measured(predictor, images, (paths.BUNDLE / bundle.MODEL).stat().st_size, params),
@@ -219,13 +219,13 @@ def main() -> None:
     failed = "; ".join(f"{check.name}: {check.found}, asked {check.asked}" for check in checks if not check.passed)
     if os.environ.get(EXPERIMENT):
         verdict = f"would be refused: {failed}" if failed else "would pass"
-        print(f"promote: model {version} {verdict}; experiments are judged, never promoted ({paths.GATE_REPORT})")
+        print(f"promote: model {version} {verdict}; experiments are never promoted (report: {paths.GATE_REPORT})")
     elif failed:
         raise StageError(f"model {version} is refused: {failed} (report: {paths.GATE_REPORT})")
     else:
         promote(run, version, before.version if before else None)
-        was = before.version if before else "none"
-        print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {was})")
+        previous = before.version if before else "none"
+        print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {previous})")
 
 
 def _digits(predictor: Predictor, images: Pixels) -> Digits:
@@ -244,7 +244,7 @@ def promote(run: tracking.Run, challenger: str, champion: str | None) -> None:
     if not logged or json.loads(logged[-1])["model"] != challenger:
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": _someone(),
+            "by": _person(),
             "model": challenger,
             "previous": champion,
             "run": run.key,
@@ -258,8 +258,8 @@ def promote(run: tracking.Run, challenger: str, champion: str | None) -> None:
     run.set_champion()
 
 
-def _someone() -> str:
-    """Who promotes: the person who started the workflow, else the user; a container's user may have no name."""
+def _person() -> str:
+    """Who promotes: the person who started the workflow, otherwise the user. A container's user may have no name."""
     try:
         return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Of what a model was made: the hashes and the revision that tie data, code, run and bundle together."""
+"""What a model is made of: the hashes and the git revision that tie data, code, run and bundle together."""
 
 import hashlib
 import json
@@ -12,20 +12,22 @@ import yaml
 from model.hashing import sha256
 from pipelines import paths
 
-# What a run of the pipeline itself writes into git's tree; it doesn't make the code another.
+# Tracked files that a run of the pipeline writes. They do not make the tree dirty.
 WRITTEN_BY_A_RUN: Final = ("dvc.lock", "pipelines/compare/dvc.lock", str(paths.PROMOTIONS))
 
 
 def git_revision() -> str | None:
-    """The commit checked out, or, in an image, the one it was built of; None outside both."""
+    """The commit that is checked out. In an image, the commit it was built from. Otherwise None."""
     return _git("rev-parse", "HEAD") or os.environ.get("NEOCOG_REVISION") or None
 
 
 def git_dirty() -> bool | None:
-    """Whether tracked files differ from that commit; None outside a git repository."""
-    status = _git(
-        "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN_BY_A_RUN)
-    )
+    """Whether tracked files differ from the commit that is checked out. None outside a git repository.
+
+    Models and images both use this definition.
+    """
+    excluded = [f":!{path}" for path in WRITTEN_BY_A_RUN]
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
     return None if status is None else bool(status)
 
 
@@ -37,11 +39,11 @@ def _git(*arguments: str) -> str | None:
 
 
 def data_hash() -> str:
-    """SHA-256 over those of the prepared and of the drawn images."""
+    """SHA-256 over the hashes of prepared.npz and synthetic.npz."""
     return hashlib.sha256((sha256(paths.PREPARED) + sha256(paths.SYNTHETIC)).encode()).hexdigest()
 
 
 def params_hash(file: Path = paths.PARAMS) -> str:
-    """SHA-256 of what params.yaml says, whatever its comments and layout."""
-    said = json.dumps(yaml.safe_load(file.read_text()), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(said.encode()).hexdigest()
+    """SHA-256 of the parameters in params.yaml. Comments and layout do not matter."""
+    params = json.dumps(yaml.safe_load(file.read_text()), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(params.encode()).hexdigest()

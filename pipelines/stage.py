@@ -1,4 +1,4 @@
-"""What every stage shares: parameters read once and strictly, errors of one line, files written whole."""
+"""What every stage needs: strict parameters, errors of one line, and files that are never written by half."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pipelines import paths
 
 
 class StageError(Exception):
-    """A stage cannot go on, for a reason that the person at the keyboard can mend. Printed as one line."""
+    """A stage cannot continue, and the user can fix the reason. It is printed as one line."""
 
 
 class Params(BaseModel):
@@ -32,7 +32,7 @@ class Params(BaseModel):
 
     @classmethod
     def load(cls, file: Path = paths.PARAMS) -> Self:
-        """Raises `StageError` naming the parameter, its value and what is allowed."""
+        """Raises `StageError`, which names the parameter, its value and what is allowed."""
         try:
             sections = yaml.safe_load(file.read_text())
             values = sections[cls._section]
@@ -64,7 +64,7 @@ class Params(BaseModel):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a stage. What people got wrong is one line on stderr and exit code 1, never a traceback."""
+    """Runs a stage. A user's mistake ends with one line on stderr and exit code 1, without a traceback."""
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     name = module.removeprefix("pipelines.").removesuffix(".__main__")
     try:
@@ -82,7 +82,7 @@ def run(main: Callable[[], None]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` when the block ends well; if it doesn't, nothing stays behind."""
+    """A temporary path to write to. It is renamed to `path` if the block succeeds, and deleted if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -101,8 +101,8 @@ def write_json(path: Path, value: object) -> None:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"seed": 0}} -> {"train.seed": 0}, as MLflow wants parameters and metrics."""
-    found: dict[str, Any] = {}
+    """{"train": {"seed": 0}} -> {"train.seed": 0}, the form in which MLflow takes parameters and metrics."""
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flattened

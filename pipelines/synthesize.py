@@ -1,4 +1,4 @@
-"""Digits that the project draws itself, and pictures of none: what the real images of a small source lack."""
+"""Makes synthetic digits and pictures without a digit. A small source of real images has too few of both."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,17 +12,17 @@ from tqdm import tqdm
 
 from model.canonical import SIDE, Pixels
 from model.labels import NO_DIGIT
-from model.synthetic import CAREFUL, Drawn, write
+from model.synthetic import CAREFUL, Labelled, write
 from model.synthetic.outliers import taught
 from model.synthetic.styles import STYLES
 from pipelines import paths, stage
 from pipelines.artefacts import Prepared, Split
 
-CHUNK = 4_000  # images that one process draws at a time
+CHUNK = 4_000  # images that one process makes at a time
 
 
 class SynthesizeParams(stage.Params, section="synthesize"):
-    """How many images are drawn."""
+    """How many synthetic images there are."""
 
     digits: int = Field(ge=0, le=10_000_000, description="to train on")
     outliers: int = Field(ge=0, le=10_000_000, description="pictures without a digit, to train on")
@@ -31,46 +31,47 @@ class SynthesizeParams(stage.Params, section="synthesize"):
 
 
 def synthesize(params: SynthesizeParams) -> Prepared:
-    """Canonical images, labels and splits as `prepare` gives those of real images; never one for testing.
+    """Synthetic images, labels and splits in the form of `prepare`. None is in the test split.
 
-    An outlier's label is `NO_DIGIT`. Drawn in chunks of their own seeds, in as many processes as there are cores: their
-    number changes nothing. `canonical` refuses a few, which are left out.
+    The label of an outlier is `NO_DIGIT`. Each chunk of images has its own seed, and one process for each core makes
+    them: the number of cores does not change the images. The few images that `canonical` refuses are left out.
     """
-    wanted: tuple[tuple[Callable[..., Drawn], int, Split], ...] = (
-        (taught, params.outliers, Split.TRAIN),  # first, since they take longest
+    wanted: tuple[tuple[Callable[..., Labelled], int, Split], ...] = (
+        (taught, params.outliers, Split.TRAIN),  # first, because they take longest
         (write, params.digits, Split.TRAIN),
-        (partial(write, hand=CAREFUL), params.validation, Split.VALIDATION),  # how sure to be, of what can be read
+        (partial(write, hand=CAREFUL), params.validation, Split.VALIDATION),  # legible ones, to calibrate on
     )
-    chunks: list[partial[Drawn]] = []
+    chunks: list[partial[Labelled]] = []
     splits: list[Split] = []
     for draw, count, split in wanted:
         for start in range(0, count, CHUNK):
             chunks.append(partial(draw, min(CHUNK, count - start), seed=(params.seed, len(chunks))))
             splits.append(split)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        drawn = list(_watched(pool.map(_drawn, chunks), sum(count for _, count, _ in wanted)))
+        made = list(_with_progress(pool.map(_run, chunks), sum(count for _, count, _ in wanted)))
     nothing = (np.empty((0, SIDE, SIDE), np.uint8), np.empty(0, np.uint8))
-    images, labels = (np.concatenate(parts) for parts in zip(nothing, *drawn, strict=True))
-    of = np.repeat(np.array(splits, np.uint8), [len(labels) for _, labels in drawn])
-    return Prepared(images, labels, of, np.arange(len(images)))
+    images, labels = (np.concatenate(parts) for parts in zip(nothing, *made, strict=True))
+    split_of_image = np.repeat(np.array(splits, np.uint8), [len(labels) for _, labels in made])
+    return Prepared(images, labels, split_of_image, np.arange(len(images)))
 
 
-def _drawn(chunk: "partial[Drawn]") -> Drawn:
+def _run(chunk: "partial[Labelled]") -> Labelled:
     return chunk()
 
 
-def _watched(chunks: Iterator[Drawn], total: int) -> Iterator[Drawn]:
-    with tqdm(total=total, desc="draw", unit="image", unit_scale=True) as bar:
+def _with_progress(chunks: Iterator[Labelled], total: int) -> Iterator[Labelled]:
+    with tqdm(total=total, desc="synthesize", unit="image", unit_scale=True) as bar:
         for chunk in chunks:
             bar.update(len(chunk[1]))
             yield chunk
 
 
-def sheet(drawn: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
-    """The first images of each digit, then outliers, to look at."""
+def sheet(synthetic: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
+    """A picture of the first images of each digit, then of outliers."""
     lines: list[Pixels] = []
     for label in (*STYLES, NO_DIGIT):
-        some = drawn.images[(drawn.labels == label) & (drawn.splits == Split.TRAIN)][: columns * rows]
+        chosen = (synthetic.labels == label) & (synthetic.splits == Split.TRAIN)
+        some = synthetic.images[chosen][: columns * rows]
         blank = np.zeros((columns * rows - len(some), SIDE, SIDE), np.uint8)
         lines.append(np.concatenate([some, blank]).reshape(rows, columns, SIDE, SIDE))
     grid = np.concatenate(lines).transpose(0, 2, 1, 3).reshape(-1, columns * SIDE)
@@ -79,12 +80,12 @@ def sheet(drawn: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
 
 def main() -> None:
     params = SynthesizeParams.load()
-    drawn = synthesize(params)
-    drawn.save(paths.SYNTHETIC)
+    synthetic = synthesize(params)
+    synthetic.save(paths.SYNTHETIC)
     with stage.writing(paths.SHEET) as half:
-        sheet(drawn).save(half, "PNG", optimize=True)
+        sheet(synthetic).save(half, "PNG", optimize=True)
     print(f"synthesize: {params.digits:,} digits in {sum(map(len, STYLES.values()))} styles and {params.outliers:,}"
-          f" pictures without one to train on, {params.validation:,} digits to calibrate on")  # fmt: skip
+          f" pictures without a digit to train on, {params.validation:,} digits to calibrate on")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the network on the training split, and calibrates it on the validation split."""
+"""Trains the network on the training split and calibrates it on the validation split."""
 
 import csv
 import time
@@ -23,7 +23,7 @@ from pipelines.stage import StageError
 
 
 class AugmentParams(BaseModel):
-    """The fields of `Distortion`, with their bounds."""
+    """The fields of `model.augment.Distortion`, with their bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,12 +68,12 @@ class TrainParams(stage.Params, section="train"):
 
 def device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise StageError("params.yaml: train.device is 'cuda', and torch finds no GPU here; allowed: auto, cpu")
+        raise StageError("params.yaml: train.device is 'cuda', but torch finds no GPU here; allowed: auto, cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def recipe(params: TrainParams, real_images: int) -> Recipe:
-    """What `params` come to for so many real images."""
+    """The recipe that `params` give for this number of real images."""
     seen = max(params.images_seen, params.passes * real_images)
     return Recipe(
         images_seen=seen,
@@ -89,43 +89,43 @@ def recipe(params: TrainParams, real_images: int) -> Recipe:
 
 
 def groups(real: Prepared, synthetic: Prepared, params: TrainParams) -> list[Group]:
-    """What a batch is made of: real digits, drawn ones, and pictures without any."""
+    """The parts of a batch: real digits, synthetic digits, and pictures without a digit."""
     images, labels = real.of(Split.TRAIN)
-    drawn, meant = synthetic.of(Split.TRAIN)
-    is_digit = meant != NO_DIGIT
+    synthetic_images, synthetic_labels = synthetic.of(Split.TRAIN)
+    is_digit = synthetic_labels != NO_DIGIT
     count = int(is_digit.sum())
     share = max(params.drawn, count / (count + params.real_weight * len(images))) if count else 0.0
     outliers = params.outliers if not is_digit.all() else 0.0
-    found = [
+    mixture = [
         Group(images, labels, (1 - outliers) * (1 - share)),
-        Group(drawn[is_digit], meant[is_digit], (1 - outliers) * share),
-        Group(drawn[~is_digit], meant[~is_digit], outliers),
+        Group(synthetic_images[is_digit], synthetic_labels[is_digit], (1 - outliers) * share),
+        Group(synthetic_images[~is_digit], synthetic_labels[~is_digit], outliers),
     ]
-    return [group for group in found if group.share]
+    return [group for group in mixture if group.share]
 
 
 def validation(real: Prepared, synthetic: Prepared) -> Group:
-    """Real digits and drawn ones: of the default data's few real ones, none is read wrongly."""
+    """Real and synthetic digits: the few real ones of the default data are all read rightly and cannot calibrate."""
     both = [data.of(Split.VALIDATION) for data in (real, synthetic)]
     return Group(np.concatenate([images for images, _ in both]), np.concatenate([labels for _, labels in both]))
 
 
-def calibrate(network: nn.Module, on: Group, coverage: float) -> dict[str, float]:
-    """The temperature, and the confidence below which to abstain."""
-    scores = logits(network, on.images)
-    temperature = fit_temperature(scores, on.labels)
+def calibrate(network: nn.Module, validation_images: Group, coverage: float) -> dict[str, float]:
+    """The temperature, and the confidence below which the classifier abstains."""
+    scores = logits(network, validation_images.images)
+    temperature = fit_temperature(scores, validation_images.labels)
     threshold = abstain_threshold(softmax(scores / temperature, axis=1), coverage)
     return {"temperature": temperature, "abstain_below": threshold, "coverage": coverage}
 
 
-def accuracy(network: nn.Module, of: Prepared) -> float:
-    """The share of its validation split that is read rightly; 0 where it has none."""
-    images, labels = of.of(Split.VALIDATION)
+def accuracy(network: nn.Module, prepared: Prepared) -> float:
+    """The accuracy on the validation split; 0 if the split is empty."""
+    images, labels = prepared.of(Split.VALIDATION)
     return float((logits(network, images).argmax(axis=1) == labels).mean()) if len(images) else 0.0
 
 
 def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
-    """The run of this execution of the pipeline, with all that was known before it began."""
+    """Starts the run of this execution of the pipeline, with its parameters, hashes and data set."""
     tags = {
         "git.revision": str(provenance.git_revision()),
         "git.dirty": str(provenance.git_dirty()).lower(),
@@ -143,25 +143,25 @@ def main() -> None:
     params = TrainParams.load()
     on = device(params.device)
     real, synthetic = Prepared.load(paths.PREPARED), Prepared.load(paths.SYNTHETIC)
-    judged_on = validation(real, synthetic)
-    how = recipe(params, int((real.splits == Split.TRAIN).sum()))
+    validation_images = validation(real, synthetic)
+    plan = recipe(params, int((real.splits == Split.TRAIN).sum()))
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
-    torch.use_deterministic_algorithms(on.type == "cpu")  # CUDA has no deterministic form of all that is used
+    torch.use_deterministic_algorithms(on.type == "cpu")  # CUDA lacks deterministic forms of some operations used here
     network = CNN(params.width).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
     reports: list[Epoch] = []
-    bar = tqdm(total=how.images_seen, desc=f"train on {on}", unit="image", unit_scale=True)
+    bar = tqdm(total=plan.images_seen, desc=f"train on {on}", unit="image", unit_scale=True)
     with start(real, synthetic) as run, bar:
-        begun = time.perf_counter()
-        for report in train(network, groups(real, synthetic, params), judged_on, how):
+        started = time.perf_counter()
+        for report in train(network, groups(real, synthetic, params), validation_images, plan):
             run.metrics(
                 {"loss": report.loss, "validation_loss": report.validation_loss,
                  "validation_accuracy": report.validation_accuracy}, step=report.epoch)  # fmt: skip
             reports.append(report)
             bar.set_postfix(loss=f"{report.loss:.3f}", val=f"{report.validation_accuracy:.2%}")
-            bar.update(min(report.images_seen, how.images_seen) - bar.n)
-        seconds = time.perf_counter() - begun
-        calibration = calibrate(network, judged_on, params.coverage) | {
+            bar.update(min(report.images_seen, plan.images_seen) - bar.n)
+        seconds = time.perf_counter() - started
+        calibration = calibrate(network, validation_images, params.coverage) | {
             "validation_accuracy_real": accuracy(network, real),
             "validation_accuracy_drawn": accuracy(network, synthetic),
         }
@@ -174,7 +174,7 @@ def main() -> None:
         stage.write_json(paths.CALIBRATION, calibration)
         run.artifact(paths.TRAINING)
     stage.write_json(paths.RUN, run.saved())
-    print(f"train: {reports[-1].validation_accuracy:.2%} of the validation split after {how.images_seen:,} images in"
+    print(f"train: {reports[-1].validation_accuracy:.2%} of the validation split after {plan.images_seen:,} images in"
           f" {seconds:.0f} s")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Refuses data that no model should be trained on, and says which rows."""
+"""Refuses data that no model should be trained on, and names the rows."""
 
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -12,11 +12,11 @@ from pipelines import paths, stage
 from pipelines.artefacts import Source
 from pipelines.stage import StageError
 
-ROWS_SAID: Final = 10  # rows a message names; the report has them all
+ROWS_SHOWN: Final = 10  # rows that a message names; the report names all
 
 
 class ValidateParams(stage.Params, section="validate"):
-    """What is still acceptable."""
+    """The bounds that data must keep."""
 
     min_side: int = Field(ge=2, le=4096, description="pixels")
     max_side: int = Field(ge=2, le=4096, description="pixels")
@@ -27,7 +27,7 @@ class ValidateParams(stage.Params, section="validate"):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One problem of the data."""
 
     check: str
     message: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def findings(source: Source, params: ValidateParams) -> list[Finding]:
-    """What is wrong with `source`: nothing, when it may be used. Shape and dtype come first, the rest needs them."""
+    """The problems of `source`; none if it may be used. If shape or dtype is wrong, nothing else can be checked."""
     return _form(source, params) or _content(source, params)
 
 
@@ -58,7 +58,7 @@ def _form(source: Source, params: ValidateParams) -> list[Finding]:
         found.append(Finding("shape", f"{shapes}, expected n", []))
     elif images.ndim and not len(images) == len(labels) == len(source.is_test):
         counts = f"{len(images)} images, {len(labels)} labels, {len(source.is_test)} test flags"
-        found.append(Finding("length", f"{counts}: expected as many of each", []))
+        found.append(Finding("length", f"{counts}: expected equal numbers", []))
     return found
 
 
@@ -89,16 +89,16 @@ def _duplicates(flat: NDArray[np.uint8], labels: NDArray[np.integer], limit: flo
     contradicted = repeated[labels[repeated] != labels[first[repeated]]]
     found = []
     if len(contradicted):
-        found.append(_rows("labels", contradicted, "images that repeat another one under a different label"))
+        found.append(_rows("labels", contradicted, "images that repeat another one with a different label"))
     share = len(repeated) / len(flat)
     if share > limit:
-        found.append(_rows("duplicates", repeated, f"images ({share:.1%}) repeat another one, at most {limit:.1%} may"))
+        found.append(_rows("duplicates", repeated, f"images ({share:.1%}) repeat another one, allowed are {limit:.1%}"))
     return found
 
 
-def _rows(check: str, rows: NDArray[np.integer], what: str) -> Finding:
-    said = ", ".join(map(str, rows[:ROWS_SAID].tolist())) + (", …" if len(rows) > ROWS_SAID else "")
-    return Finding(check, f"{len(rows):,} {what}: rows {said}", rows.tolist())
+def _rows(check: str, rows: NDArray[np.integer], problem: str) -> Finding:
+    shown = ", ".join(map(str, rows[:ROWS_SHOWN].tolist())) + (", …" if len(rows) > ROWS_SHOWN else "")
+    return Finding(check, f"{len(rows):,} {problem}: rows {shown}", rows.tolist())
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """Digits that the project draws itself: `styles` are ways of writing, `digits` draws them, `outliers` are no digits."""
 
-from model.synthetic.digits import CAREFUL, HAND, Drawn, Hand, Seed, draw, write, written
+from model.synthetic.digits import CAREFUL, HAND, Labelled, Hand, Seed, draw, write, written
 
-__all__ = ["CAREFUL", "HAND", "Drawn", "Hand", "Seed", "draw", "write", "written"]
+__all__ = ["CAREFUL", "HAND", "Labelled", "Hand", "Seed", "draw", "write", "written"]

@@ -20,7 +20,7 @@ from model.synthetic.styles import STYLES, Style
 
 Point: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
-Drawn: TypeAlias = tuple[Pixels, NDArray[np.uint8]]  # n x 28 x 28 from `canonical`, n labels
+Labelled: TypeAlias = tuple[Pixels, NDArray[np.uint8]]  # n x 28 x 28 from `canonical`, n labels
 Seed: TypeAlias = int | Sequence[int]
 
 SIZES: Final = (8, 12, 16, 20, 28, 40)  # pixels, the longer side of a digit: from a coarse scan to a fine one
@@ -50,7 +50,7 @@ HAND: Final = Hand()  # a few per cent of what it writes nobody could read: what
 CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 %
 
 
-def write(count: int, seed: Seed, hand: Hand = HAND) -> Drawn:
+def write(count: int, seed: Seed, hand: Hand = HAND) -> Labelled:
     """`count` digits in random order, made canonical, which may refuse one in thousands. Equal seeds, equal images."""
     rng = np.random.default_rng(seed)
     digits = rng.integers(CLASSES, size=count).astype(np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from model.canonical import Pixels, canonical_batch
 from model.labels import NO_DIGIT
-from model.synthetic.digits import HAND, Drawn, Hand, Seed, written
+from model.synthetic.digits import HAND, Labelled, Hand, Seed, written
 from model.synthetic.styles import SIGNS, STYLES, Style
 
 SCRIBBLES: Final = 60  # different ones to learn from; each is written by many hands
@@ -23,7 +23,7 @@ SCRIBBLES: Final = 60  # different ones to learn from; each is written by many h
 LETTERS: Final = "ACEFHKLMNPRTUVWXYacdefhkmnprtuvwx"
 
 
-def taught(count: int, seed: Seed) -> Drawn:
+def taught(count: int, seed: Seed) -> Labelled:
     """At most `count` pictures to learn from, made canonical: signs, scribbles and pairs of digits, a third each."""
     rng = np.random.default_rng(seed)
     scribbles = [Style("scribble", _scribble(rng)) for _ in range(SCRIBBLES)]

@@ -1,1 +1,1 @@
-"""The line-up, a pipeline of its own (`make compare`): all classifiers on the same images, one table, one picture."""
+"""The line-up (`make compare`): a separate pipeline that judges all classifiers on the same images."""

@@ -1,4 +1,7 @@
-"""One classifier of the line-up, named as the argument: trained on the training split, judged on the test split."""
+"""Trains one classifier of the line-up on the training split and judges it on the test split.
+
+python -m pipelines.compare.judge CLASSIFIER
+"""
 
 import sys
 import time
@@ -26,11 +29,11 @@ class CompareParams(stage.Params, section="compare"):
     seed: int = Field(ge=0)
 
 
-def chosen(arguments: Sequence[str]) -> str:
-    """The classifier that the command line asks for."""
+def named(arguments: Sequence[str]) -> str:
+    """The classifier that the command line names."""
     if len(arguments) != 1 or arguments[0] not in LINE_UP:
-        raise StageError(f"one classifier is asked for, not {' '.join(arguments) or 'none'!r};"
-                         f" known are {', '.join(LINE_UP)}")  # fmt: skip
+        raise StageError(f"name one classifier, not {' '.join(arguments) or 'none'!r};"
+                         f" allowed are {', '.join(LINE_UP)}")  # fmt: skip
     return arguments[0]
 
 
@@ -41,47 +44,48 @@ def read(classifier: Classifier, images: Pixels) -> NDArray[np.intp]:
 
 
 def judge(name: str, prepared: Prepared, params: CompareParams) -> tuple[dict[str, float], list[Point]]:
-    """What a classifier is worth on the test split, and its robustness curves.
+    """A classifier's metrics on the test split, and its robustness curves.
 
-    The times are of this machine with all its threads, and differ from run to run; all else is the same again.
+    The times depend on the machine and on the run. Everything else is the same in every run.
     """
     entry = LINE_UP[name]
     rng = np.random.default_rng(params.seed)
     images, labels = prepared.of(Split.TRAIN)
-    seen = rng.permutation(len(images))[: entry.images]
+    chosen = rng.permutation(len(images))[: entry.images]
     classifier = entry.build(params.seed)
-    begun = time.perf_counter()
-    classifier.fit(images[seen], labels[seen])
-    fitted = time.perf_counter() - begun
+    started = time.perf_counter()
+    classifier.fit(images[chosen], labels[chosen])
+    fit_seconds = time.perf_counter() - started
 
     images, labels = prepared.of(Split.TEST)
     digits = read(classifier, images)
     timed = images[: params.timed_images]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     read(classifier, timed)
-    took = time.perf_counter() - begun
+    read_seconds = time.perf_counter() - started
     metrics: dict[str, float] = {
         "year": entry.year,
-        "trained_on": len(seen),
+        "trained_on": len(chosen),
         "test_images": len(images),
         "errors": int((digits != labels).sum()),
         "accuracy": float((digits == labels).mean()),
-        "fit_seconds": round(fitted, 1),
-        "us_per_image": round(1e6 * took / len(timed), 1),
+        "fit_seconds": round(fit_seconds, 1),
+        "us_per_image": round(1e6 * read_seconds / len(timed), 1),
     }
     some = rng.permutation(len(images))[: params.robustness_images]
-    course = curves(images[some], labels[some], lambda pixels: read(classifier, pixels), seed=params.seed)
-    bar = tqdm(course, desc=f"{name}: robustness", total=points(), unit="point", mininterval=0.5)
+    measured = curves(images[some], labels[some], lambda pixels: read(classifier, pixels), seed=params.seed)
+    bar = tqdm(measured, desc=f"{name}: robustness", total=points(), unit="point", mininterval=0.5)
     return metrics, list(bar)
 
 
 def main() -> None:
-    name = chosen(sys.argv[1:])
-    metrics, found = judge(name, Prepared.load(paths.PREPARED), CompareParams.load())
+    name = named(sys.argv[1:])
+    metrics, measured = judge(name, Prepared.load(paths.PREPARED), CompareParams.load())
     stage.write_json(paths.COMPARE / f"{name}.json", metrics)
-    write(paths.COMPARE / f"{name}.csv", {name: found})
-    print(f"{name}: {metrics['accuracy']:.2%} of {metrics['test_images']:,} test images, {metrics['trained_on']:,} to"
-          f" train on; {metrics['fit_seconds']} s to train, {metrics['us_per_image']} µs an image")  # fmt: skip
+    write(paths.COMPARE / f"{name}.csv", {name: measured})
+    print(f"{name}: {metrics['accuracy']:.2%} of {metrics['test_images']:,} test images, trained on"
+          f" {metrics['trained_on']:,} in {metrics['fit_seconds']} s,"
+          f" {metrics['us_per_image']} µs an image")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was found of each classifier -> one table, and one picture of what position-tolerance means."""
+"""Puts the metrics of all classifiers into one table, and their robustness curves into one picture."""
 
 import csv
 import json
@@ -17,20 +17,20 @@ FAR: Final = 8
 
 
 def columns(metrics: Mapping[str, float], points: Sequence[Point]) -> dict[str, float]:
-    """A classifier's row: its metrics, a few points of its curves, and the mean over every distorted point."""
-    found = dict(metrics)
+    """A classifier's row: its metrics, three points of its curves, and the mean of all distorted points."""
+    row = dict(metrics)
     for view, shift in (("bare", NEAR), ("bare", FAR), ("canonical", FAR)):
-        [found[f"{view}_shifted_{shift}"]] = [
+        [row[f"{view}_shifted_{shift}"]] = [
             p.accuracy for p in points if (p.distortion, p.view, p.severity) == ("shift", view, shift)
         ]
     for view in VIEWS:
-        of = [p.accuracy for p in points if p.view == view and p.severity != DISTORTIONS[p.distortion].none]
-        found[f"{view}_distorted"] = float(np.mean(of))
-    return found
+        distorted = [p.accuracy for p in points if p.view == view and p.severity != DISTORTIONS[p.distortion].none]
+        row[f"{view}_distorted"] = float(np.mean(distorted))
+    return row
 
 
 def markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """The table for people; the robustness columns are means over a part of the test images."""
+    """The table for people. The robustness columns are measured on a part of the test images."""
     head = ["classifier", "year", "accuracy", "trained on", "fit, s", "µs an image", f"{NEAR} px off", f"{FAR} px off",
             f"{FAR} px off, canonical", "all distortions", "all, canonical"]  # fmt: skip
     lines = [
@@ -60,10 +60,10 @@ def main() -> None:
     with stage.writing(paths.COMPARE / "table.md") as half:
         half.write_text(text)
     best = max(rows, key=lambda name: rows[name]["accuracy"])
-    steadiest = max(rows, key=lambda name: rows[name]["bare_distorted"])
+    robust = max(rows, key=lambda name: rows[name]["bare_distorted"])
     print(text)
-    print(f"table: {len(rows)} classifiers; {best} reads best ({rows[best]['accuracy']:.2%}), {steadiest} distorted"
-          f" digits ({rows[steadiest]['bare_distorted']:.1%} of all); see {paths.COMPARE}")  # fmt: skip
+    print(f"table: {len(rows)} classifiers; {best} reads best ({rows[best]['accuracy']:.2%}), {robust} reads distorted"
+          f" digits best ({rows[robust]['bare_distorted']:.1%}); see {paths.COMPARE}")  # fmt: skip
 
 
 if __name__ == "__main__":

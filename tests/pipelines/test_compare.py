@@ -71,15 +71,15 @@ def test_all_but_the_times_is_the_same_again(nearest, prepared):
 @pytest.mark.parametrize(("arguments", "said"), [([], "'none'"), (["cnn", "vit"], "'cnn vit'"), (["gpt"], "'gpt'")])
 def test_an_unknown_classifier_is_one_line(arguments, said):
     with pytest.raises(StageError) as raised:
-        judge.chosen(arguments)
-    assert str(raised.value) == f"one classifier is asked for, not {said}; known are {', '.join(LINE_UP)}"
+        judge.named(arguments)
+    assert str(raised.value) == f"name one classifier, not {said}; allowed are {', '.join(LINE_UP)}"
 
 
 def test_the_stage_leaves_what_the_table_reads(nearest, prepared, in_folder, monkeypatch, capsys):
     prepared.save(paths.PREPARED)
     monkeypatch.setattr(sys, "argv", ["judge", "logistic_regression"])
     judge.main()
-    assert capsys.readouterr().out.startswith("logistic_regression: 100.00% of 120 test images, 40 to train on")
+    assert capsys.readouterr().out.startswith("logistic_regression: 100.00% of 120 test images, trained on 40 in")
     assert json.loads((paths.COMPARE / "logistic_regression.json").read_text())["accuracy"] == 1
     assert list(read(paths.COMPARE / "logistic_regression.csv")) == ["logistic_regression"]
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.robustness import points
 from pipelines.artefacts import Prepared, Split
-from pipelines.evaluate import EvaluateParams, draw, judge, rival, robustness
+from pipelines.evaluate import EvaluateParams, baseline_predictions, draw, judge, robustness
 from tests.bundles import DIGITS
 
 LABELS = np.tile(np.arange(10), 5).astype(np.uint8)
@@ -58,7 +58,7 @@ def test_the_baselines_never_see_the_test_split():
     images, labels = np.tile(DIGITS, (6, 1, 1)), np.tile(np.arange(10), 6).astype(np.uint8)
     splits = np.repeat([Split.TRAIN, Split.TEST], [50, 10]).astype(np.uint8)
     labels[50:] = (labels[50:] + 1) % 10  # who saw these would say so
-    said = rival(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
+    said = baseline_predictions(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
     assert {name: digits.tolist() for name, digits in said.items()} == {
         "logistic_regression": list(range(10)),
         "rbf_svm": list(range(10)),

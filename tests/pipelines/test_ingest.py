@@ -42,8 +42,8 @@ def test_a_missing_file_of_mnist_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no whole gzip file|is not an IDX file"),
-        (b"\x1f\x8b broken", "is no whole gzip file"),
+        (b"", "is not a complete gzip file|is not an IDX file"),
+        (b"\x1f\x8b broken", "is not a complete gzip file"),
         (gzip.compress(b"\0\0\x08\x01" + (9).to_bytes(4, "big") + b"abc", mtime=0), "3 bytes for shape .9."),
         (
             gzip.compress(b"\0\0\x0d\x01" + (1).to_bytes(4, "big") + b"abcd", mtime=0),
@@ -125,7 +125,7 @@ def test_a_wrong_file_is_refused_with_both_hashes_and_nothing_stays(tmp_path, sm
     with mirror(small_mnist) as (url, asked), pytest.raises(StageError) as refusal:
         ingest.fetch(tmp_path / "data", [url], pause=0)
     assert f"{name} could not be downloaded ({url} sent a file with SHA-256 " in str(refusal.value)
-    assert "MNIST's has" in str(refusal.value)
+    assert "expected" in str(refusal.value)
     assert len(asked) == ingest.TRIES
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_a_connection_that_breaks_off_leaves_nothing(tmp_path, small_mnist):
 
     with (
         mirror(small_mnist, Breaking) as (url, _),
-        pytest.raises(StageError, match=r"broke off after 13 of 100,000 bytes"),
+        pytest.raises(StageError, match=r"the connection ended after 13 of 100,000 bytes"),
     ):
         ingest.fetch(tmp_path / "data", [url], pause=0)
     assert list((tmp_path / "data").iterdir()) == []

@@ -49,7 +49,7 @@ def test_mnist_passes(shared_mnist):
         (
             replace(GOOD, labels=GOOD.labels[:-1]),
             "length",
-            "1797 images, 1796 labels, 1797 test flags: expected as many of each",
+            "1797 images, 1796 labels, 1797 test flags: expected equal numbers",
         ),
         (
             replace(GOOD, labels=GOOD.labels[:, None]),
@@ -74,12 +74,12 @@ def test_mnist_passes(shared_mnist):
                 images=changed(GOOD.images, np.flatnonzero(GOOD.labels == 1)[:30], GOOD.images[GOOD.labels == 1][0]),
             ),
             "duplicates",
-            "29 images (1.6%) repeat another one, at most 1.0% may: rows 11, 21, 42",
+            "29 images (1.6%) repeat another one, allowed are 1.0%: rows 11, 21, 42",
         ),
         (
             replace(GOOD, images=changed(GOOD.images, 1, GOOD.images[0])),
             "labels",
-            "1 images that repeat another one under a different label: rows 1",
+            "1 images that repeat another one with a different label: rows 1",
         ),
     ],
 )
