@@ -22,7 +22,7 @@ help: ## List the targets
 
 demo: install ## Set up, run the pipeline, serve it, ask it about samples/
 	dvc repro
-	python scripts/demo.py
+	python -m samples.demo
 
 serve: install ## Serve the champion on $PORT (8000), in $WORKERS processes
 	@test -d out/champion || dvc repro
@@ -53,10 +53,10 @@ format: install-dev ## Put the code in the one style
 	ruff format
 
 bench: install ## Time the service beside the tutorials' form and beside uvicorn alone (needs wrk)
-	python scripts/bench_serving.py
+	python -m bench.serving
 
 bench-abuse: install ## Measure what overload, slow clients and bombs cost the others
-	python -m scripts.bench_abuse
+	python -m bench.abuse
 
 compare: install ## Train and judge every classifier of the line-up: table and curves in out/compare/
 	dvc repro pipelines/compare/dvc.yaml
@@ -65,7 +65,7 @@ compare: install ## Train and judge every classifier of the line-up: table and c
 MNIST ?= data/mnist
 
 ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
-	python scripts/ablation.py $(MNIST)
+	python -m bench.ablation $(MNIST)
 
 image: install ## Build the serving image from public bases: neocog:dev
 	python -m scripts.image.build
@@ -140,13 +140,14 @@ sync: install ## Send MLflow the runs it missed while it was down
 	python -m pipelines.tracking
 
 samples: install ## Draw samples/ again
-	python scripts/draw_samples.py
+	python -m samples.draw
 
 install: $(VENV)/.train ## Set up .venv to train and serve
 install-dev: $(VENV)/.dev ## Set up .venv to develop, too
 
 $(VENV)/.train: pyproject.toml constraints.txt
-	$(PYTHON) scripts/check_python.py
+	$(PYTHON) -c "import sys; sys.version_info < (3, 11) and \
+	  sys.exit('Python 3.11 or newer is needed; name another one: make PYTHON=python3.12 …')"
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_BACKEND),)
 	pip install -c constraints.txt uv
@@ -160,7 +161,11 @@ $(VENV)/.dev: $(VENV)/.train
 	@touch $@
 
 constraints: ## Resolve every dependency anew and pin it in constraints.txt
-	scripts/pin.sh
+	rm -rf out/pin && $(PYTHON) -m venv out/pin
+	out/pin/bin/pip install uv torch==2.13.0 -e '.[serve,train,postgres,tracing,dev]'
+	echo "# The tested set, every package of it. \`make constraints\` writes it; pip install -c constraints.txt keeps to it." > constraints.txt
+	out/pin/bin/pip freeze --exclude-editable | sed -e 's/^\(torch==[0-9.]*\)+.*/\1/' -e 's/^torch @ .*/torch==2.13.0/' >> constraints.txt
+	rm -rf out/pin
 
 clean: ## Remove what the project makes: .venv, data, models, runs
 	rm -rf $(VENV) .dvc/cache .dvc/tmp data out runs journal.db* mlflow.db mlruns mlartifacts .coverage* .*_cache *.egg-info

@@ -1,4 +1,4 @@
-"""What can be set from outside: environment variables with the prefix NEOCOG_."""
+"""The service's settings: environment variables with the prefix NEOCOG_."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ _RATE = re.compile(r"[1-9]\d* ?(/|per) ?(second|minute|hour|day)")
 
 
 class SettingsError(Exception):
-    """An environment variable holds what the service cannot use. Printed as one line."""
+    """An environment variable has a value that the service cannot use. It is printed as one line."""
 
 
 def _words(text: str) -> str:
@@ -35,46 +35,56 @@ def _rate(text: str) -> str:
 
 
 class Settings(BaseSettings):
-    """Read once, when the service starts. README's table is made from the descriptions below."""
+    """Read once, when the service starts. docs/settings.md shows the descriptions; a test compares them."""
 
     model_config = SettingsConfigDict(env_prefix="NEOCOG_", frozen=True)
 
-    bundle: Path = Field(Path("out/champion"), description="the folder of the bundle that is served")
-    host: str = Field("127.0.0.1", description="the address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    bundle: Path = Field(Path("out/champion"), description="folder of the bundle to serve")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     workers: int = Field(1, ge=1, le=256, description="processes that share the port; each holds the model")
-    max_body_bytes: int = Field(10_000_000, ge=1, description="larger request bodies are refused (413)")
-    max_buffered_bytes: int = Field(64_000_000, ge=1, description="of all larger bodies at a time; more get 503")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="images of more pixels are refused before decoding (413)")
-    max_batch: int = Field(256, ge=1, description="images in one request to /predict/batch or /v2, at most (413)")
-    max_in_flight: int = Field(256, ge=1, description="requests a worker has in hand; more are refused (503)")
-    read_seconds: float = Field(10, gt=0, description="a request must have arrived by then; slower clients are cut off")
-    grace_seconds: float = Field(20, gt=0, description="what is in hand has so long to finish after SIGTERM")
+    max_body_bytes: int = Field(10_000_000, ge=1, description="bytes of a request body; a larger one gets 413")
+    max_buffered_bytes: int = Field(
+        64_000_000, ge=1, description="total bytes of large request bodies held at once; beyond it, 503"
+    )
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="pixels of a picture; a larger one gets 413 before it is decoded"
+    )
+    max_batch: int = Field(256, ge=1, description="pictures in one request to /predict/batch or /v2; more get 413")
+    max_in_flight: int = Field(256, ge=1, description="requests that a worker handles at a time; more get 503")
+    read_seconds: float = Field(10, gt=0, description="time for a request to arrive; slower clients get 408")
+    grace_seconds: float = Field(20, gt=0, description="time to finish requests after SIGTERM")
     drain_seconds: float = Field(
-        0, ge=0, description="after SIGTERM, still answer so long, closing each connection behind its answer"
+        0, ge=0, description="time after SIGTERM in which answers still come, and close their connections"
     )
-    reload_seconds: float = Field(2, ge=0, description="how often the bundle is looked at for a new one; 0: at SIGHUP")
-    shadow_bundle: Path | None = Field(None, description="a challenger's bundle, asked beside the served one")
-    shadow_share: float = Field(0.1, ge=0, le=1, description="share of the images that the challenger sees, too")
-    journal: str = Field(DEFAULT, description="SQLAlchemy URL of the journal; off: keep none")
-    journal_queue: int = Field(10_000, ge=1, description="predictions that wait for the journal; more are dropped")
+    reload_seconds: float = Field(
+        2, ge=0, description="time between two checks for a new bundle; 0 checks at SIGHUP only"
+    )
+    shadow_bundle: Path | None = Field(
+        None, description="folder of a challenger's bundle, which sees requests but never answers"
+    )
+    shadow_share: float = Field(0.1, ge=0, le=1, description="share of the pictures that the challenger sees")
+    journal: str = Field(DEFAULT, description="SQLAlchemy URL of the journal, or off")
+    journal_queue: int = Field(
+        10_000, ge=1, description="predictions that may wait for the journal; more are dropped and counted"
+    )
     journal_max_bytes: int = Field(
-        0, ge=0, description="how large SQLite's file may grow; the last tenth is for labels; 0: no bound"
+        0, ge=0, description="bound of SQLite's file, whose last tenth is for labels; 0 sets no bound"
     )
-    redis: str = Field("", description="redis://… shares rate limits and idempotent replay between replicas")
+    redis: str = Field("", description="redis://…, to share rate limits and idempotent replay between replicas")
     rate_limit: Annotated[str, AfterValidator(_rate)] = Field(
-        "", description="of each API key or address, such as 100/second (429)"
+        "", description="requests of each API key or address, such as 100/second; more get 429"
     )
     api_keys: Annotated[str, AfterValidator(_digests)] = Field(
-        "", description="SHA-256 of the accepted API keys, with commas; without any, none is asked for"
+        "", description="SHA-256 digests of the accepted API keys, separated by commas; empty accepts everybody"
     )
     cors_origins: Annotated[str, AfterValidator(_words)] = Field(
-        "", description="origins whose pages may ask, with commas; *: any"
+        "", description="origins whose pages may call the service, separated by commas; * accepts all"
     )
-    access_log: bool = Field(default=False, description="a line for every request, not only for failures")
+    access_log: bool = Field(default=False, description="log every request, not only failures")
     log_format: Literal["json", "text"] = Field("json", description="json or text")
-    revision: str = Field("", description="the git revision of the service, for /version; the image sets it")
-    tracing: bool = Field(default=False, description="OpenTelemetry spans, sent where OTEL_EXPORTER_OTLP_ENDPOINT says")
+    revision: str = Field("", description="git revision of the service, for /version; the image sets it")
+    tracing: bool = Field(default=False, description="send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT")
 
     @classmethod
     def from_environment(cls) -> "Settings":

@@ -172,7 +172,7 @@ def test_the_same_seed_in_another_clone_gives_the_same_model(refused, other_clon
 
 
 def test_the_demo_reads_its_samples(clone, cold):
-    ran = clone.run(sys.executable, "scripts/demo.py", NEOCOG_BUNDLE=str(cold.out / "champion"))
+    ran = clone.run(sys.executable, "-m", "samples.demo", NEOCOG_BUNDLE=str(cold.out / "champion"))
     assert ran.returncode == 0, ran.stderr
     rows = re.findall(r"samples/\S+-(\d)\.png +(\d) +([\d.]+)% +curl -F image=@samples", ran.stdout)
     assert len(rows) == 6

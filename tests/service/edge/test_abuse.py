@@ -1,6 +1,6 @@
 """What clients do to a service, on purpose or not. None of it may be a 5xx, end it, or take its memory.
 
-What abuse costs the others depends on the machine: `scripts/bench_abuse.py` measures that.
+What abuse costs the others depends on the machine: `bench/abuse.py` measures that.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.synthetic import draw
-from scripts.serving import load
-from scripts.serving.bombs import BOMBS, saved
+from bench import load
+from bench.bombs import BOMBS, saved
 from service.app import app
 from tests.bundles import DIGITS, png
 from tests.service.conftest import Service

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from model.synthetic import draw
 
-HERE = Path(__file__).parent / "serving"
+HERE = Path(__file__).parent / "servers"
 PICTURES = 512
 CONNECTIONS = (1, 16, 64)
 SIDES = (28, 100, 280, 1000, 2000, 4000)

@@ -1,6 +1,6 @@
 """How well a bundle reads handwriting it was not tested on by the pipeline: MNIST as people would send it, pen strokes.
 
-    python scripts/bench_handwriting.py out/champion --mnist path/to/mnist --pen path/to/pen_digits.jsonl.gz
+    python -m bench.handwriting out/champion --mnist path/to/mnist --pen path/to/pen_digits.jsonl.gz
 
 `--pen` holds a digit a line, {"site", "label", "strokes": [[[x, y], ...], ...]} with y upwards, as the digits of
 UNIPEN can be written; each is drawn with a pen of any width, in either polarity. Both ways go through `canonical`.

@@ -1,6 +1,6 @@
 """What the line-up reads of MNIST's last 6,000 training images: figures to choose by, as the test images are not.
 
-python -m scripts.bench_lineup FOLDER [CLASSIFIER …], where FOLDER holds MNIST's files; without names, all of them
+python -m bench.lineup FOLDER [CLASSIFIER …], where FOLDER holds MNIST's files; without names, all of them
 """
 
 import sys

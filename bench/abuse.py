@@ -3,7 +3,7 @@
     make bench-abuse      (about a minute)
 
 The service runs on CPU 0, the clients on CPU 1. Every figure is a ratio within one run, and each pair is measured in
-turns: the machine's speed drifts. Tests hold what is true on any machine (tests/service/test_abuse.py).
+turns: the machine's speed drifts. Tests hold what is true on any machine (tests/service/edge/test_abuse.py).
 """
 
 import argparse
@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench import load
+from bench.bombs import BOMBS, saved
+from bench.serving import server
 from model.synthetic import draw
-from scripts.bench_serving import server
-from scripts.serving import load
-from scripts.serving.bombs import BOMBS, saved
 
 TURNS = 3
 

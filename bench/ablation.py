@@ -1,6 +1,6 @@
 """What each part of the training buys: a DVC experiment for every part left out, and docs/ablation.md from them all.
 
-    python scripts/ablation.py path/to/mnist        (about 20 minutes on 2 cores)
+    python -m bench.ablation path/to/mnist        (about 20 minutes on 2 cores)
 
 On MNIST, whose validation split is large enough to show tenths of a per cent; no test image is looked at. Every
 experiment trains on as many images, which is a tenth of a full training. `dvc exp show` lists them afterwards.

@@ -1,6 +1,6 @@
 """Draws docs/canonical.png: pictures as people send them, and the 28x28 that `canonical` makes of each.
 
-python -m scripts.draw_canonical
+python -m docs.pictures
 """
 
 from pathlib import Path

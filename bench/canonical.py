@@ -1,6 +1,6 @@
 """What `canonical` takes, by kind and size of picture: alone, and in a batch of 64.
 
-    python scripts/bench_canonical.py [--mnist path/to/mnist]
+    python -m bench.canonical [--mnist path/to/mnist]
 
 The pictures are decoded already. Processor time of one thread, the least of several rounds: what else runs on the
 machine hardly counts. Digits are drawn, or MNIST's training images with `--mnist`.

@@ -1,6 +1,6 @@
 """How long until 99.2 % of MNIST's test images are read: this project's training beside the usual first example.
 
-    python scripts/bench_training.py path/to/mnist        (about 20 minutes on 2 cores)
+    python -m bench.training path/to/mnist        (about 20 minutes on 2 cores)
 
 The other side is the network and the settings of PyTorch's MNIST example, written anew: two convolutions, two linear
 layers, dropout, Adadelta, batches of 64, 14 epochs. It is timed until the epoch after which it first reaches the mark,

@@ -1,6 +1,6 @@
 """How well a bundle reads MNIST's validation images as photos of them: one line for each kind of photo.
 
-    python -m scripts.bench_photos out/champion --mnist path/to/mnist [--images 600]
+    python -m bench.photos out/champion --mnist path/to/mnist [--images 600]
 
 The images are the last 6,000 of MNIST's training images, 3 to 7 times as large, anywhere on a page of 320x240.
 """
