@@ -7,10 +7,10 @@ _VERSION = 7 << 76 | 2 << 62  # and the variant
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562) as 32 hexadecimal digits: unique everywhere, and in the order of time.
+    """A UUID of version 7 (RFC 9562) as 32 hexadecimal digits. Later ids sort later.
 
-    In that order a database appends them to its index, where random ones would go all over it. Unique, not secret:
-    Python's own generator is seeded by the system in each process, and takes a tenth of the time of asking it anew.
+    So a database appends them to its index; random ids would spread over all of it. They are unique, not secret:
+    Python's generator is seeded once per process, which takes a tenth of the time of the system's generator.
     """
     bits = random.getrandbits(74)
     moment = time.time_ns() // 1_000_000

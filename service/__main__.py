@@ -1,4 +1,4 @@
-"""`python -m service`: serves on NEOCOG_HOST and NEOCOG_PORT until it is told to stop."""
+"""`python -m service`: serves on NEOCOG_HOST and NEOCOG_PORT until SIGTERM or SIGINT."""
 
 import sys
 
@@ -7,7 +7,7 @@ from service.settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Exits with one line when a setting is wrong, and with uvicorn's code 3 when the bundle is."""
+    """Exits with 1 and one line for a wrong setting, with 3 for a bad bundle."""
     try:
         settings = Settings.from_environment()
     except SettingsError as error:

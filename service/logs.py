@@ -1,4 +1,4 @@
-"""A line of JSON for whatever happens, with the request it happened to."""
+"""Logs: one line of JSON for each event, with the id of its request."""
 
 import json
 import logging
@@ -8,29 +8,29 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 REQUEST: Final[ContextVar[str | None]] = ContextVar("request", default=None)
-TRACE: Final[ContextVar[str | None]] = ContextVar("trace", default=None)  # the W3C trace id that came with it
+TRACE: Final[ContextVar[str | None]] = ContextVar("trace", default=None)  # W3C trace id of the request
 
 
 class JSONLines(logging.Formatter):
-    """One object for each record: time, level, logger, message; request_id, trace_id and exception where there are."""
+    """One JSON object for each record: time, level, logger, message, and where known request_id, trace_id, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, Any] = {
+        document: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         known = {"request_id": REQUEST.get(), "trace_id": TRACE.get()}
-        said |= {name: value for name, value in known.items() if value is not None}
-        said |= getattr(record, "more", {})
+        document |= {name: value for name, value in known.items() if value is not None}
+        document |= getattr(record, "more", {})
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False)
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False)
 
 
 def configuration(log_format: str) -> dict[str, Any]:
-    """For `logging.config`, uvicorn's own loggers included."""
+    """The configuration for `logging.config`; it includes uvicorn's loggers."""
     formatters = {
         "json": {"()": "service.logs.JSONLines"},
         "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},

@@ -1,4 +1,4 @@
-"""OpenTelemetry, for those who have a collector: a span for each request, in the trace that its `traceparent` names.
+"""OpenTelemetry: a span for each request, in the trace that its `traceparent` names.
 
 Needs the extra `tracing`. Where spans go, and what the service is called in them, OpenTelemetry's own variables say:
 OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.
@@ -26,7 +26,7 @@ def traced(app: ASGIApp) -> ASGIApp:
 
 
 def flush() -> None:
-    """Sends the spans that wait; a worker that is ended by a signal runs nothing of the kind by itself."""
+    """Sends the spans that wait. A worker that a signal ends does not do so by itself."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.shutdown()

@@ -33,7 +33,7 @@ class Rate:
                 await self._hit(self._there, caller)
             except Problem:
                 raise
-            except Exception as error:  # noqa: BLE001 - its client's own errors, without importing it
+            except Exception as error:  # noqa: BLE001 - the errors of redis-py, which is not imported here
                 self._redis.begins(error)
             else:
                 return

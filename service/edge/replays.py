@@ -94,7 +94,7 @@ class Fallback:
         if not self._redis.lasts():
             try:
                 return await getattr(self._there, method)(*arguments, **options)
-            except Exception as error:  # noqa: BLE001 - its client's own errors, without importing it
+            except Exception as error:  # noqa: BLE001 - the errors of redis-py, which is not imported here
                 self._redis.begins(error)
         return await getattr(self._here, method)(*arguments, **options)
 

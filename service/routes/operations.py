@@ -46,7 +46,7 @@ class Version(BaseModel):
 @router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {"example": "ok\n"}}}})
 @open_to_all
 async def livez() -> Response:
-    """200 as long as the process answers at all."""
+    """200 as long as the process answers."""
     return Response("ok\n", media_type="text/plain")
 
 
