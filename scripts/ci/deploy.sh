@@ -20,11 +20,11 @@ template() {
 
 # Goes on after an error, and returns 1 then.
 put_back() {
-  local failed=0
+  local failed=0 now
   if [ -e "$work/others.json" ]; then kubectl apply --filename "$work/others.json" || failed=1; fi
   if [ -n "$ran" ]; then
     # Marks what is left as failed. Not if `make deploy` has gone back already: this would go back once more.
-    if [ "$(template)" != "$ran" ]; then make rollback || failed=1; fi
+    if now=$(template) && [ "$now" != "$ran" ]; then make rollback || failed=1; fi
     if [ -e "$work/service.json" ]; then kubectl apply --filename "$work/service.json" || failed=1; fi
     kubectl rollout status deployment/neocog --namespace neocog --timeout 300s || failed=1
   fi

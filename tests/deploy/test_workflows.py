@@ -743,6 +743,16 @@ def test_without_a_cluster_kind_gets_the_release(cluster):
     ]  # fmt: skip
 
 
+def test_a_release_that_fails_in_kind_is_rolled_back(cluster):
+    for name in ("ran", "template"):
+        (cluster.state / name).write_text("of kind-up\n")
+    cluster.desk.program("make", MAKE.replace("deploy)", "deploy) echo released > $STATE/template;"))
+    ran = cluster.deploy(fails="verify", kubeconfig="")
+    assert ran.returncode == 1
+    assert [step for step in cluster.steps if step.startswith("make")][-2:] == ["make verify", "make rollback"]
+    assert ran.stderr.splitlines()[-1].endswith("failed; what ran before is back")
+
+
 def test_an_object_that_apply_did_not_make_is_named_and_left_alone(capsys):
     live = {"kind": "Service", "metadata": {"name": "neocog", "namespace": "neocog"}}
     assert snapshot.split([live], [live]) == {"service": [], "others": [], "new": []}
