@@ -1,6 +1,7 @@
-"""What a digit classifier is: pictures, networks, the released bundle. Knows nothing of DVC, MLflow or HTTP."""
+"""The digit classifier: pictures, networks, and the released bundle. It knows nothing of DVC, MLflow or HTTP."""
 
 import os
 
-# From 1.29 on, ONNX Runtime's Linux wheels tell Microsoft which models they load, unless this is set before the import.
+# Since 1.29, ONNX Runtime's Linux wheels report to Microsoft which models they load. Setting this before the import
+# prevents it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Training-time distortions, drawn anew for every image of every batch, on the device the batch is on."""
+"""Distortions for training. Every image of every batch gets new random ones, on the device of the batch."""
 
 import math
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-KNOTS: Final = 5  # each way, of the smooth displacement
+KNOTS: Final = 5  # of the smooth displacement, along each axis
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """The greatest distortion of each kind; every image draws its own between none and this."""
+    """The greatest distortion of each kind. Every image gets a random amount between none and this."""
 
     rotation: float  # degrees, either way
     scale: float  # share, larger or smaller, each axis on its own
@@ -26,11 +26,11 @@ class Distortion:
 
 
 def distorted(images: Tensor, by: Distortion, generator: torch.Generator) -> Tensor:
-    """n x 1 x 28 x 28 in 0..1, the same shape and range back. Two calls with equal generators give equal images.
+    """n x 1 x 28 x 28 in 0..1; returns the same shape and range. Two calls with equal generators give equal images.
 
-    The sampling grid is put together from rows, columns and small matrix products, and strokes are made thicker by
-    slices: `affine_grid`, `interpolate` and `max_pool2d` are made for fewer and larger images (82 -> 20 us an image on
-    2 cores, a quarter of the time of a training step).
+    The sampling grid is computed from rows, columns and small matrix products, and strokes are thickened with slices.
+    This takes 20 us an image on 2 cores, a quarter of a training step. `affine_grid`, `interpolate` and `max_pool2d`
+    take 82 us, because they are made for fewer and larger images.
     """
     n, _, height, width = images.shape
     device = images.device
@@ -58,23 +58,23 @@ def distorted(images: Tensor, by: Distortion, generator: torch.Generator) -> Ten
 
 @cache
 def _smoothing(side: int) -> Tensor:
-    """`side` x `KNOTS`: from values at equally spaced knots to a smooth curve through them."""
+    """`side` x `KNOTS`: multiplied with values at equally spaced knots, it gives a smooth curve through them."""
     identity = torch.eye(KNOTS)[None]  # interpolating the identity gives the weights of each knot
     return functional.interpolate(identity.mT[None], (side, KNOTS), mode="bicubic")[0, 0]
 
 
 def _restroked(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A `share` of the images with strokes up to a pixel thicker or thinner: part of a grey dilation or erosion."""
+    """Makes strokes up to a pixel thicker or thinner in a `share` of the images, by part of a dilation or erosion."""
     chosen = torch.rand(len(images), generator=generator, device=images.device) < share
     amount = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) * 1.6 - 0.8
     some, by = images[chosen], amount[chosen]
-    sign = torch.where(by > 0, 1.0, -1.0)  # eroding is dilating the negative
+    sign = torch.where(by > 0, 1.0, -1.0)  # an erosion is a dilation of the negative
     images[chosen] = torch.lerp(some, sign * _dilated(sign * some), by.abs())
     return images
 
 
 def _dilated(images: Tensor) -> Tensor:
-    """The brightest of each pixel's 3x3 neighbourhood: along columns first, then along rows."""
+    """The brightest pixel of each 3x3 neighbourhood: first along columns, then along rows."""
     for axis in (-2, -1):
         size = images.shape[axis]
         wider = images.clone()

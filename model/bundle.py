@@ -1,8 +1,8 @@
-"""The released artifact: a folder with the model, who it is, and the answers it must give. Written, read, verified.
+"""The bundle: the folder that is released, with the model, its manifest, and answers that it must give.
 
 model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x 10
 manifest.json    `Manifest`
-reference.npz    histograms of what the model saw and said on validation data, for drift
+reference.npz    histograms of the model's input and output on validation data, to compare traffic with
 golden.npz       a few encoded images, their canonical pixels and their probabilities
 """
 
@@ -27,36 +27,36 @@ GOLDEN: Final = "golden.npz"
 
 
 class BundleError(Exception):
-    """The bundle cannot be used: missing, incomplete, altered, or for other code than this."""
+    """The bundle cannot be used: it is missing, incomplete, altered, or made for another version of the code."""
 
 
 class Manifest(BaseModel):
-    """Who the model is, and of what it was made. Hashes are SHA-256, in hexadecimal."""
+    """The identity of the model, and what it was made from. Hashes are SHA-256, in hexadecimal."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    version: str  # the first 12 digits of the model's hash: the same model has the same version everywhere
+    version: str  # the first 12 digits of the model's hash, so the same model has the same version everywhere
     created: str  # UTC, ISO 8601
     labels: list[str] = Field(min_length=1)  # in the order of the model's probabilities
     canonical_version: str
-    sha256: dict[str, str]  # model, data, params, and every other file of the bundle by its name
+    sha256: dict[str, str]  # of model, data, params, and of every other file of the bundle by its name
     git_revision: str | None
     git_dirty: bool | None
-    run: str  # the run's own name, also a tag of it in MLflow
-    mlflow_run_id: str | None  # None where no tracking server answered when it was trained
+    run: str  # the key of the run, which is also its tag in MLflow
+    mlflow_run_id: str | None  # None if no tracking server answered during the training
     metrics: dict[str, float]
     temperature: float = Field(gt=0)
     abstain_below: float = Field(ge=0, le=1)
 
 
 class Golden(BaseModel):
-    """Inputs and the answers they must give."""
+    """Inputs, and the answers that the model must give."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     encoded: list[bytes]  # image files, as a client sends them
-    pixels: NDArray[np.uint8]  # n x 28 x 28, what `canonical` makes of them
+    pixels: NDArray[np.uint8]  # n x 28 x 28, their canonical images
     prob: NDArray[np.float32]  # n x 10
 
     def save(self, path: Path) -> None:
@@ -81,7 +81,7 @@ def write(
     metrics: Mapping[str, float],
     labels: Sequence[str] = LABELS,
 ) -> Manifest:
-    """Writes a bundle to `folder`, never half of one; what was there before is replaced."""
+    """Writes a bundle and puts it in the place of `folder`. If writing fails, `folder` stays unchanged."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -100,7 +100,7 @@ def write(
             }
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        made.chmod(0o755)  # mkdtemp's folders are the owner's alone
+        made.chmod(0o755)  # mkdtemp lets only the owner in
         replace(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -108,7 +108,7 @@ def write(
 
 
 def replace(new: Path, folder: Path) -> None:
-    """`folder` becomes `new`, by renaming. Both must be on one file system."""
+    """Renames `new` to `folder` and removes the old folder. Both must be on one file system."""
     old = new.with_name(new.name + ".old")
     if folder.exists():
         folder.replace(old)
@@ -117,17 +117,17 @@ def replace(new: Path, folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of the bundle in `folder`, after every file was held against its hash. Raises `BundleError`."""
+    """The manifest of the bundle in `folder`. Raises `BundleError` unless every file has its hash."""
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        found = {"model": sha256(folder / MODEL)} | {name: sha256(folder / name) for name in (GOLDEN, REFERENCE)}
+        hashes = {"model": sha256(folder / MODEL)} | {name: sha256(folder / name) for name in (GOLDEN, REFERENCE)}
     except FileNotFoundError as error:
         raise BundleError(f"no bundle at {folder}: {Path(error.filename).name} is missing") from None
     except OSError as error:
         raise BundleError(f"the bundle at {folder} cannot be read: {error}") from None
     except (ValidationError, json.JSONDecodeError) as error:
         raise BundleError(f"{folder / MANIFEST} is not a manifest this code reads: {error}".splitlines()[0]) from None
-    for name, digest in found.items():
+    for name, digest in hashes.items():
         expected = manifest.sha256.get(name)
         if digest != expected:
             raise BundleError(

@@ -1,4 +1,4 @@
-"""From logits to probabilities one can believe, and to the confidence below which the classifier abstains."""
+"""Calibration: reliable probabilities from logits, and the confidence below which the classifier abstains."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,10 +13,10 @@ Labels: TypeAlias = NDArray[np.integer]
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The T for which softmax(logits / T) has the least cross-entropy on `labels` (Guo et al. 2017).
+    """The temperature T for which softmax(logits / T) has the least cross-entropy on `labels` (Guo et al. 2017).
 
-    `logits` n x 10, `labels` n. 1 where every image is read rightly: then any sharpening lowers the cross-entropy, down
-    to T = 0, and nothing in the data says where to stop.
+    `logits` are n x 10, `labels` n. Returns 1 if every image is read rightly: then the cross-entropy only falls as T
+    approaches 0, and the data give no best T.
     """
     if np.array_equal(logits.argmax(axis=1), labels):
         return 1.0
@@ -35,21 +35,21 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int 
 
 
 def abstain_threshold(probabilities: Floats, coverage: float) -> float:
-    """The confidence that the share `coverage` of n x 10 predictions reaches; below it the classifier abstains."""
+    """The confidence that a share `coverage` of n x 10 predictions reaches. Below it the classifier abstains."""
     return float(np.quantile(probabilities.max(axis=1), 1 - coverage, method="lower"))
 
 
 @dataclass(frozen=True)
 class Trade:
-    """What asking for another confidence would bring: the more is abstained from, the more of the rest is right."""
+    """One possible threshold. The more images the classifier abstains from, the more of its answers are right."""
 
     threshold: float
-    coverage: float  # share that gets an answer
-    accuracy: float  # of those
+    coverage: float  # share of the images that get an answer
+    accuracy: float  # of the answers
 
 
 def trades(probabilities: Floats, labels: Labels, most: int = 200) -> list[Trade]:
-    """The coverage/accuracy curve of n x 10 probabilities, from answering all downwards, in at most `most` points."""
+    """The coverage/accuracy curve of n x 10 probabilities, in at most `most` points, from full coverage downwards."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
@@ -62,7 +62,7 @@ def trades(probabilities: Floats, labels: Labels, most: int = 200) -> list[Trade
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, count) of each of `bins` equal bins of confidence that holds anything."""
+    """(mean confidence, accuracy, count) of each bin that is not empty; `bins` equal bins divide the confidence."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     inside = [which == b for b in range(bins)]

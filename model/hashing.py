@@ -1,4 +1,4 @@
-"""The hash that ties data, parameters, code and model together."""
+"""The hash of a file. It ties data, parameters and model together."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A verified bundle and ONNX Runtime: pictures in, predictions out. No torch here, nor in what it imports."""
+"""Predicts with a verified bundle and ONNX Runtime. Neither this module nor its imports use torch."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,20 +12,20 @@ from model.bundle import BundleError, Golden, Manifest
 from model.canonical import VERSION, Pixels, canonical
 from model.canonical.images import decode
 
-TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, another model is further away
+TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, but another model differs more
 
 
 class Prediction(NamedTuple):
-    """What the model says of one picture."""
+    """The model's answer for one picture."""
 
     digit: int
     confidence: np.float32  # the probability of `digit`
     probabilities: NDArray[np.float32]  # of 0 to 9, sum 1
-    abstained: bool  # the confidence is below the bundle's threshold: better asked than believed
+    abstained: bool  # the confidence is below the bundle's threshold: a person should decide
 
 
 class Predictor:
-    """Answers for one bundle. Made by `load`, which raises `BundleError` unless the bundle proves itself."""
+    """Predicts with one bundle. `load` makes it, and raises `BundleError` unless the bundle passes its checks."""
 
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
@@ -34,10 +34,10 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path, *, prove: bool = True) -> "Predictor":
-        """Reads the bundle, checks its hashes and the version of `canonical`, and asks it the golden questions.
+        """Reads the bundle, checks its hashes and the version of `canonical`, and compares the golden answers.
 
-        Without `prove` only the hashes are checked: a champion of before a change to `canonical` can still be compared
-        with, though no longer be served.
+        Without `prove` only the hashes are checked. The gate needs this to compare with a champion of an older
+        `canonical`, which the service no longer serves.
         """
         manifest = bundle.read(folder)
         if not prove:
@@ -59,7 +59,7 @@ class Predictor:
         return predictor
 
     def prove_again(self) -> None:
-        """Asks the first of the golden questions, 0.3 ms. Raises `BundleError` where the answer is not what it was."""
+        """Checks the first golden answer again, in 0.3 ms. Raises `BundleError` if it has changed."""
         if self._question is not None:
             self._prove(self._question, Path(self.manifest.version))
 
@@ -90,11 +90,12 @@ class Predictor:
 
 
 def _session(model: Path) -> ort.InferenceSession:
-    """One thread that doesn't spin: at this size a second one costs more than it brings, and a pod counts its CPU."""
+    """One thread that does not spin. For a model this small, a second thread costs more than it gains. Spinning would
+    use up a pod's CPU limit."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; a warning about the machine's CPU count is no news to the caller
+    options.log_severity_level = 3  # errors only: nobody needs its warning about the number of CPUs
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own, none with a public base

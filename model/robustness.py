@@ -1,8 +1,8 @@
-"""The distortions models are judged by: a digit moved, turned, sized, thickened, spoilt, each by a stated amount.
+"""The distortions that models are judged by: shift, rotation, scale and others, each with stated severities.
 
-Not those of `model.augment`, which a model trains on: these are fixed, and by exactly the severity that is written
-here, so that a curve over severity means something (after Mu and Gilmer 2019, MNIST-C, and Hendrycks and Dietterich
-2019).
+Training uses other distortions, those of `model.augment`. The ones here are fixed: each has exactly the severity that
+is written below, so accuracy can be drawn over severity. After Mu and Gilmer 2019 (MNIST-C), and Hendrycks and
+Dietterich 2019.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ class Distortion:
     """One way of making a digit harder to read."""
 
     unit: str
-    none: float  # the severity at which nothing happens
-    severities: tuple[float, ...]  # the others, in order; the undistorted digit belongs to every curve
+    none: float  # the severity that changes nothing; it is a point of every curve
+    severities: tuple[float, ...]  # the others, in order
 
 
 DISTORTIONS: Final[Mapping[str, Distortion]] = {
@@ -39,16 +39,16 @@ DISTORTIONS: Final[Mapping[str, Distortion]] = {
     "contrast": Distortion("share of the full contrast, around mid-grey", 1, (0.75, 0.5, 0.25, 0.15)),
 }
 
-CANVAS: Final = 44  # pixels: the digit may move by 8 in any direction and stays whole
+CANVAS: Final = 44  # pixels: a digit that moves by 8 in any direction stays complete
 MARGIN: Final = (CANVAS - SIDE) // 2
-INK: Final = 20  # pixels, the middle of an image in which its digit lies
+INK: Final = 20  # pixels, the side of the square in the middle of an image that holds the digit
 
 
 def distorted(images: Pixels, name: str, severity: float, *, seed: int) -> Pixels:
-    """n x 28 x 28 uint8, as `canonical` makes them -> n x 44 x 44 uint8: each in a canvas's middle, distorted there.
+    """Puts canonical images, n x 28 x 28 uint8, into the middle of 44 x 44 canvases and distorts them there.
 
-    `name` is one of `DISTORTIONS`; `severity` may be any of its unit, shifts up to 8. An image gets the same direction,
-    place or noise at every severity of a distortion, and from every call with the same `seed`.
+    `name` is one of `DISTORTIONS`. `severity` may be any number in its unit; a shift is at most 8. With the same
+    `seed`, an image gets the same direction, place or noise in every call and at every severity.
     """
     canvases = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     if severity == DISTORTIONS[name].none:
@@ -56,31 +56,31 @@ def distorted(images: Pixels, name: str, severity: float, *, seed: int) -> Pixel
     rng = np.random.default_rng([seed, list(DISTORTIONS).index(name)])
     match name:
         case "shift":
-            found = _shifted(images, round(severity), rng)
+            result = _shifted(images, round(severity), rng)
         case "rotation":
-            found = _turned(canvases, severity, rng)
+            result = _rotated(canvases, severity, rng)
         case "scale":
-            found = _resampled(canvases, np.eye(2) / severity)
+            result = _resampled(canvases, np.eye(2) / severity)
         case "stroke":
-            found = _restroked(canvases, round(severity))
+            result = _restroked(canvases, round(severity))
         case "noise":
-            found = _grey(canvases + rng.standard_normal(canvases.shape, np.float32) * np.float32(severity))
+            result = _grey(canvases + rng.standard_normal(canvases.shape, np.float32) * np.float32(severity))
         case "blur":
-            found = np.asarray(gaussian_filter(canvases, severity, axes=(1, 2)))
+            result = np.asarray(gaussian_filter(canvases, severity, axes=(1, 2)))
         case "occlusion":
-            found = _occluded(canvases, severity, rng)
+            result = _occluded(canvases, severity, rng)
         case _:
-            found = _grey(np.float32(127.5) + (canvases - np.float32(127.5)) * np.float32(severity))
-    return found
+            result = _grey(np.float32(127.5) + (canvases - np.float32(127.5)) * np.float32(severity))
+    return result
 
 
 def bare(canvases: Pixels) -> Pixels:
-    """n x 44 x 44 -> n x 28 x 28: the middle, which is all that a network without `canonical` would see."""
+    """n x 44 x 44 -> n x 28 x 28: the middle, as a network sees it without `canonical`."""
     return canvases[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def product(canvases: Pixels) -> Pixels:
-    """n x 44 x 44 -> n x 28 x 28: what the product's network sees. An image that `canonical` refuses is left blank."""
+    """n x 44 x 44 -> n x 28 x 28: what the network sees in the product. Images that `canonical` refuses are blank."""
     seen, _ = canonical_batch(canvases)
     return seen
 
@@ -90,7 +90,7 @@ VIEWS: Final[Mapping[str, Callable[[Pixels], Pixels]]] = {"bare": bare, "canonic
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a curve: how many of the images are read rightly."""
+    """A point of a curve: the share of the images that is read rightly."""
 
     distortion: str
     view: str
@@ -106,13 +106,13 @@ def curves(
     seed: int,
     names: Sequence[str] = tuple(DISTORTIONS),
 ) -> Iterator[Point]:
-    """The points of every curve, in order of severity. `read` says which digits n x 28 x 28 images show."""
+    """The points of every curve, in order of severity. `read` gives the digits of n x 28 x 28 images."""
     undistorted = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     clean = {view: _accuracy(read(see(undistorted)), labels) for view, see in VIEWS.items()}
     for name in names:
-        known = DISTORTIONS[name]
-        for severity in sorted((known.none, *known.severities)):
-            if severity == known.none:
+        distortion = DISTORTIONS[name]
+        for severity in sorted((distortion.none, *distortion.severities)):
+            if severity == distortion.none:
                 for view, accuracy in clean.items():
                     yield Point(name, view, severity, accuracy)
                 continue
@@ -122,7 +122,7 @@ def curves(
 
 
 def points(names: Sequence[str] = tuple(DISTORTIONS)) -> int:
-    """How many points `curves` gives."""
+    """The number of points that `curves` gives."""
     return len(VIEWS) * sum(1 + len(DISTORTIONS[name].severities) for name in names)
 
 
@@ -136,7 +136,7 @@ def _grey(levels: NDArray[np.float32]) -> Pixels:
 
 
 def _shifted(images: Pixels, by: int, rng: np.random.Generator) -> Pixels:
-    """Each image moved by `by` whole pixels along one axis, and by less, or as much, along the other."""
+    """Moves each image by `by` whole pixels along one axis, and by at most as much along the other."""
     n = len(images)
     far, near = by * rng.choice([-1, 1], n), np.rint(by * rng.uniform(-1, 1, n)).astype(int)
     upright = rng.random(n) < 0.5
@@ -148,8 +148,8 @@ def _shifted(images: Pixels, by: int, rng: np.random.Generator) -> Pixels:
     return canvases
 
 
-def _turned(canvases: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
-    """Half of them to the left, half to the right."""
+def _rotated(canvases: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
+    """Rotates about half of the images to the left and the others to the right."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     left = rng.random(len(canvases)) < 0.5
@@ -159,10 +159,11 @@ def _turned(canvases: Pixels, degrees: float, rng: np.random.Generator) -> Pixel
 
 
 def _resampled(canvases: Pixels, linear: NDArray[np.float64]) -> Pixels:
-    """Every canvas at `linear` (2 x 2) times each pixel's way from the middle, bilinearly; paper beyond the edge.
+    """Resamples every canvas bilinearly, at `linear` (2 x 2) times the offset of each pixel from the middle. Beyond the
+    edge is paper.
 
-    All canvases are resampled alike, so it is one product with a sparse matrix of 4 weights a pixel: 10,000 canvases
-    take 0.3 s on one core, where Pillow's or scipy's rotation of one after the other takes 1.5 s.
+    All canvases are resampled in the same way, so one product with a sparse matrix of 4 weights a pixel is enough.
+    10,000 canvases take 0.3 s on one core; Pillow or scipy, which rotate one after the other, take 1.5 s.
     """
     middle = (CANVAS - 1) / 2
     way = np.indices((CANVAS, CANVAS)).reshape(2, -1) - middle
@@ -180,7 +181,7 @@ def _resampled(canvases: Pixels, linear: NDArray[np.float64]) -> Pixels:
 
 
 def _restroked(canvases: Pixels, by: int) -> Pixels:
-    """Strokes `by` pixels wider, half of it on each side: at twice the size, where half a pixel is a whole one."""
+    """Makes strokes `by` pixels wider, half of it on each side. It works at twice the size, to move half pixels."""
     fine = canvases.repeat(2, axis=1).repeat(2, axis=2)
     for _ in range(abs(by)):
         fine = _spread(fine, np.maximum if by > 0 else np.minimum)
@@ -190,7 +191,7 @@ def _restroked(canvases: Pixels, by: int) -> Pixels:
 
 
 def _spread(images: Pixels, pick: Callable[..., Pixels]) -> Pixels:
-    """The brightest (`np.maximum`) or darkest of each pixel and its four neighbours."""
+    """The brightest (`np.maximum`) or darkest (`np.minimum`) of each pixel and its four neighbours."""
     out = images.copy()
     pick(out[:, 1:], images[:, :-1], out=out[:, 1:])
     pick(out[:, :-1], images[:, 1:], out=out[:, :-1])
@@ -200,7 +201,7 @@ def _spread(images: Pixels, pick: Callable[..., Pixels]) -> Pixels:
 
 
 def _occluded(canvases: Pixels, side: float, rng: np.random.Generator) -> Pixels:
-    """A square of paper somewhere on each, its middle anywhere over the ink."""
+    """Covers a square of each image with paper. The middle of the square is anywhere on the ink."""
     middle = (CANVAS - 1) / 2 + INK / 2 * rng.uniform(-1, 1, (2, len(canvases), 1))
     covered = np.abs(np.arange(CANVAS) - middle) < side / 2  # rows and columns of each
     return np.where(covered[0][:, :, None] & covered[1][:, None, :], np.uint8(0), canvases)

@@ -1,4 +1,4 @@
-"""The training loop that every network of the line-up shares: data resident on the device, distorted there."""
+"""The training loop of every network in the line-up. Images stay on the network's device and are distorted there."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ WARM_UP: Final = 0.2  # share of the steps in which the learning rate rises
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one kind, and the share of every batch that is drawn from them."""
+    """Images of one kind, and their share of every batch."""
 
     images: Pixels  # n x 28 x 28, from `canonical`
     labels: NDArray[np.uint8]  # n, 0 to 9 or `NO_DIGIT`
-    share: float = 1  # in proportion to the others'
+    share: float = 1  # relative to the shares of the other groups
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Recipe:
     learning_rate: float  # at the peak of the one-cycle schedule
     weight_decay: float
     label_smoothing: float
-    average: float  # share of the training, at its end, over which the weights are averaged; 0: the last ones count
+    average: float  # the last share of the training, over which the weights are averaged; 0 keeps the last weights
     augment: Distortion | None
     seed: int
     report_every: int  # images
@@ -44,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is reported each time `report_every` images were seen."""
+    """The report after every `report_every` images."""
 
     epoch: int
     images_seen: int
@@ -60,21 +60,21 @@ def tensor(pixels: Pixels) -> Tensor:
 
 @torch.inference_mode()
 def logits(network: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
-    """n x 28 x 28 uint8 -> n x 10, in evaluation mode, on the network's device, in batches that fit anywhere."""
+    """n x 28 x 28 uint8 -> n x 10 logits, in evaluation mode, on the network's device, in batches of 1,024."""
     on = next(network.parameters()).device
     training = network.training
     network.eval()
-    found = [network(tensor(pixels[at : at + 1024]).to(on)).float().cpu() for at in range(0, len(pixels), 1024)]
+    batches = [network(tensor(pixels[at : at + 1024]).to(on)).float().cpu() for at in range(0, len(pixels), 1024)]
     network.train(training)
-    scores: NDArray[np.float32] = torch.cat(found).numpy()
+    scores: NDArray[np.float32] = torch.cat(batches).numpy()
     return scores
 
 
 def train(network: nn.Module, groups: Sequence[Group], validation: Group, recipe: Recipe) -> Iterator[Epoch]:
-    """Trains `network` in place, a report at a time; the last report is of the trained network.
+    """Trains `network` in place and yields reports. The last report is of the trained network.
 
-    Every batch takes its share of each group. All images lie on the network's device as bytes, and are mixed, distorted
-    and read there; on a GPU in bfloat16 where it has that.
+    Every batch has its share of each group. All images are on the network's device as bytes; they are mixed, distorted
+    and read there. A GPU computes in bfloat16 if it supports that.
     """
     on = next(network.parameters()).device
     generator = torch.Generator(on).manual_seed(recipe.seed)
@@ -90,14 +90,14 @@ def train(network: nn.Module, groups: Sequence[Group], validation: Group, recipe
     losses: list[Tensor] = []
     network.train()
     for step in range(1, steps + 1):
-        drawn = [next(source) for source in sources]
-        images = torch.cat([images for images, _ in drawn]).unsqueeze(1).float().div_(255)
-        targets = torch.cat([labels for _, labels in drawn])
+        parts = [next(source) for source in sources]
+        images = torch.cat([images for images, _ in parts]).unsqueeze(1).float().div_(255)
+        targets = torch.cat([labels for _, labels in parts])
         if recipe.augment:
             images = distorted(images, recipe.augment, generator)
         with torch.autocast(on.type, torch.bfloat16, enabled=halves):
-            found = network(images)
-        loss = _loss(found.float(), targets, recipe.label_smoothing)
+            outputs = network(images)
+        loss = _loss(outputs.float(), targets, recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -122,7 +122,7 @@ def train(network: nn.Module, groups: Sequence[Group], validation: Group, recipe
 
 
 def _counts(groups: Sequence[Group], batch_size: int) -> list[tuple[Group, int]]:
-    """How many images of a batch come from each group; what rounding leaves goes to the first."""
+    """The number of images of each group in a batch. The first group gets the remainder of the rounding."""
     total = sum(group.share for group in groups)
     counts = [round(batch_size * group.share / total) for group in groups]
     counts[0] += batch_size - sum(counts)
@@ -130,29 +130,29 @@ def _counts(groups: Sequence[Group], batch_size: int) -> list[tuple[Group, int]]
 
 
 def _endless(group: Group, count: int, on: torch.device, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` images and labels at a time, every image once before any comes again."""
+    """`count` images and labels at a time. Every image comes once before any comes again."""
     images, labels = torch.from_numpy(group.images).to(on), torch.from_numpy(group.labels).long().to(on)
     order = torch.empty(0, dtype=torch.long, device=on)
     while True:
-        while len(order) < count:  # a small group is passed more than once in a batch
+        while len(order) < count:  # a batch may need a small group more than once
             order = torch.cat([order, torch.randperm(len(images), generator=generator, device=on)])
         chosen, order = order[:count], order[count:]
         yield images[chosen], labels[chosen]
 
 
-def _loss(found: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy with the digit, or with "every digit is as likely" where there is none (Hendrycks et al. 2019)."""
-    log_prob = functional.log_softmax(found, dim=1)
+def _loss(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy with the digit; without a digit, with the uniform distribution (Hendrycks et al. 2019)."""
+    log_prob = functional.log_softmax(outputs, dim=1)
     outlier = (labels == NO_DIGIT).float()
-    spread = smoothing + (1 - smoothing) * outlier  # the share of the target that lies on all digits alike
+    spread = smoothing + (1 - smoothing) * outlier  # the share of the target that is uniform over all digits
     of_label = log_prob.gather(1, labels.clamp(max=CLASSES - 1).unsqueeze(1)).squeeze(1)
     return -((1 - spread) * of_label + spread * log_prob.mean(dim=1)).mean()
 
 
 class _Average:
-    """The mean of the weights after step `first` (Izmailov et al. 2018), batch normalisation's statistics included."""
+    """The mean of the weights after step `first` (Izmailov et al. 2018), with the statistics of batch normalisation."""
 
-    EVERY: Final = 8  # steps; neighbouring weights hardly differ
+    EVERY: Final = 8  # steps between two samples; the weights hardly change in fewer
 
     def __init__(self, network: nn.Module, first: int) -> None:
         self._first, self._count = first, 0

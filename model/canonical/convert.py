@@ -1,7 +1,7 @@
-"""Any picture of a digit -> the 28x28 the network sees: the one preprocessing contract.
+"""The conversion itself: `canonical` for one picture, `canonical_batch` for many.
 
-Training, evaluation, service and monitoring all call `canonical` or `canonical_batch`, so that none of them can see a
-digit that the others would not. numpy and Pillow only, no torch: the serving image imports it.
+Training, evaluation and service all call one of the two, so they all see the same digit. Only numpy and Pillow are
+imported, because the serving image contains no torch.
 """
 
 from collections import defaultdict
@@ -18,30 +18,29 @@ from model.canonical.images import BadImage, NoInk
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-VERSION: Final = "2"  # raised whenever the same picture gives other pixels; a bundle names the one it was trained on
+VERSION: Final = "2"  # increased whenever a picture gives other pixels; a bundle names the version it was trained on
 SIDE: Final = 28  # pixels, the network's input
 LONG_SIDE: Final = 20  # pixels, the longer side of the digit in it, as in MNIST
-CENTRE: Final = 14  # pixels, where the centre of mass goes: measured on MNIST, whose mean is 14.0 and not 13.5
-PAGE: Final = 384  # pixels, the longer side at which a picture is searched for ink; larger ones are reduced first
-SCAN: Final = 24  # pixels; what is smaller is a scan cut out at the digit's edge, too small to have uneven light
-CLEAN: Final = 1 / 10  # of the ink's contrast: what paper may differ by on a clean canvas
-STACK: Final = 2**16  # pixels worked on at once: a stack and its by-products stay in the processor's cache
+CENTRE: Final = 14  # pixels, the place of the centre of mass: MNIST's mean, measured, is 14.0 and not 13.5
+PAGE: Final = 384  # pixels, the longest side of a picture that is searched for ink; larger pictures are reduced first
+SCAN: Final = 24  # pixels; a smaller picture is a scan cut out at the digit's edges, without paper or uneven light
+CLEAN: Final = 1 / 10  # of the ink's contrast: by so much the paper of a clean canvas may vary
+STACK: Final = 2**16  # pixels processed at once, so that the arrays stay in the processor's cache
 
-# Where Pillow finds an orientation, but for TIFF's own tags.
+# The keys under which Pillow finds an orientation. TIFF has tags of its own.
 ORIENTED: Final = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 _STEPS = np.arange(SIDE, dtype=np.float32)
-# A square's pixels, multiplied with these: their sum, and that times the row and the column it lies in.
+# The product of an image's pixels and these columns: the sum of the pixels, weighted by 1, by the row, by the column.
 MOMENTS: Final = np.stack([np.ones(SIDE * SIDE, np.float32), _STEPS.repeat(SIDE), np.tile(_STEPS, SIDE)], axis=1)
 
 
 def canonical(image: Image.Image | Pixels) -> Pixels:
-    """The 28x28 the network sees: ink bright on 0, long side 20, centre of mass at pixel (14, 14).
+    """The 28x28 image that the network sees: bright ink on 0, long side 20, centre of mass at pixel (14, 14).
 
     `image` is a decoded picture of any size, mode and orientation, or its grey levels (uint8, height x width).
-    Returns uint8, 28x28, brightest pixel 255. Raises `NoInk` when nothing stands out from the paper.
-    After LeCun et al. 1998, section III.A; MNIST's own images it gives back all but unchanged (mean absolute
-    difference 0.1 of 255 levels).
+    Returns uint8, 28x28, brightest pixel 255. Raises `NoInk` if nothing stands out from the paper. After LeCun et al.
+    1998, section III.A. MNIST's own images hardly change: the mean absolute difference is 0.1 of 255 levels.
     """
     pixels, refused = canonical_batch([image])
     if refused:
@@ -51,10 +50,10 @@ def canonical(image: Image.Image | Pixels) -> Pixels:
 
 
 def canonical_batch(images: Sequence[Image.Image | Pixels] | Pixels) -> tuple[Pixels, dict[int, BadImage]]:
-    """`canonical` of each image, the same to the bit, several times as fast where images have one shape.
+    """`canonical` of each image, bit for bit. It is several times as fast if the images have the same shape.
 
-    Returns n x 28 x 28 uint8, and for each image that holds no digit its index and the error that `canonical` would
-    raise; its pixels are 0.
+    Returns n x 28 x 28 uint8, and the errors by index. An image without a digit gets zeros, and the error that
+    `canonical` would raise.
     """
     out = np.zeros((len(images), SIDE, SIDE), np.uint8)
     refused: dict[int, BadImage] = {}
@@ -70,20 +69,20 @@ def canonical_batch(images: Sequence[Image.Image | Pixels] | Pixels) -> tuple[Pi
         step = max(1, STACK // (shape[0] * shape[1]))
         for start in range(0, len(group), step):
             rows, stack = zip(*group[start : start + step], strict=True)
-            ink, found = _ink(np.stack(stack) if len(stack) > 1 else stack[0][None])
-            refused.update((row, box) for row, box in zip(rows, found, strict=True) if isinstance(box, NoInk))
-            boxes = [(i, box) for i, box in enumerate(found) if not isinstance(box, NoInk)]
-            digits = [_fitted(ink[i, top:bottom, left:right]) for i, (top, left, bottom, right) in boxes]
-            _place(digits, [out[rows[i]] for i, _ in boxes])
+            ink, boxes = _ink(np.stack(stack) if len(stack) > 1 else stack[0][None])
+            refused.update((row, box) for row, box in zip(rows, boxes, strict=True) if isinstance(box, NoInk))
+            read = [(i, box) for i, box in enumerate(boxes) if not isinstance(box, NoInk)]
+            digits = [_fitted(ink[i, top:bottom, left:right]) for i, (top, left, bottom, right) in read]
+            _place(digits, [out[rows[i]] for i, _ in read])
     return out, refused
 
 
 def grey(image: Image.Image) -> Pixels:
-    """Grey levels as a person sees the picture: upright (EXIF), on paper where it is transparent.
+    """Grey levels as a person sees the picture: upright (EXIF), with paper in transparent places.
 
-    Returns uint8, height x width. Transparent places take the colour of the visible paper, or, where little more than
-    the ink itself is visible, whichever of black and white the ink stands out from. Raises `BadImage` for pixels below
-    0 or of more than 16 bits.
+    Returns uint8, height x width. Transparent places get the colour of the visible paper. If hardly more than the ink
+    is visible, they get black or white, whichever differs more from the ink. Raises `BadImage` for pixels below 0 or of
+    more than 16 bits.
     """
     image = _upright(image)
     if image.mode == "L" and "transparency" not in image.info:
@@ -93,31 +92,31 @@ def grey(image: Image.Image) -> Pixels:
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"))
     colour, alpha = image.convert("RGBA").convert("LA").split()
-    visible = np.array(alpha.histogram()) @ np.arange(256)  # 255 for each pixel wholly so
+    visible = np.array(alpha.histogram()) @ np.arange(256)  # an opaque pixel counts 255
     if visible == 0:
         raise NoInk("the image is wholly transparent")
     if visible > colour.width * colour.height * 255 / 2:
         below = np.cumsum(colour.histogram(alpha.point([0] * 128 + [255] * 128)))
         paper = int(np.searchsorted(below, below[-1] / 2))
     else:
-        seen = np.array(ImageChops.multiply(colour, alpha).histogram()) @ np.arange(256)
-        paper = 0 if seen / visible * 255 >= 128 else 255
+        ink = np.array(ImageChops.multiply(colour, alpha).histogram()) @ np.arange(256)
+        paper = 0 if ink / visible * 255 >= 128 else 255
     return np.asarray(Image.composite(colour, Image.new("L", colour.size, paper), alpha))
 
 
 def _deep(levels: NDArray[np.float64], mode: str) -> Pixels:
-    """Grey levels of more than 8 bits. What is white, no file says: the least of the usual whites that none exceeds."""
+    """Grey levels of more than 8 bits. Files do not name their white, so it is the least usual white that fits."""
     whites = {"I;16": (65535,), "I": (255, 65535), "F": (1, 255, 65535)}[mode]
     white = next((white for white in whites if levels.max() <= white), None)
     if white is None or not levels.min() >= 0:
-        raise BadImage(f"pixels run from {levels.min():g} to {levels.max():g}; read are 0 to {whites[-1]}")
+        raise BadImage(f"pixels run from {levels.min():g} to {levels.max():g}; allowed are 0 to {whites[-1]}")
     scaled: Pixels = np.rint(levels * (255 / white)).astype(np.uint8)
     return scaled
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; as it is, where its EXIF is broken."""
-    if image.format != "TIFF" and ORIENTED.isdisjoint(image.info):  # Pillow would copy it to no end
+    """The image turned as its EXIF says, or unchanged if its EXIF is broken."""
+    if image.format != "TIFF" and ORIENTED.isdisjoint(image.info):  # saves a copy by Pillow
         return image
     try:
         return ImageOps.exif_transpose(image)
@@ -126,30 +125,30 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _near(levels: Pixels) -> Pixels:
-    """A large picture cut to the surroundings of its ink, and box-filtered to at most `PAGE` pixels a side."""
+    """A large picture, cropped to its ink with a margin and box-filtered to at most `PAGE` pixels a side."""
     if max(levels.shape) <= PAGE:
         return levels
     small, factor = _reduced(levels)
-    _, (found,) = _ink(small[None], paper.FAINTEST // 2)  # thin strokes grow faint
-    if isinstance(found, NoInk):
-        raise found
-    top, left, bottom, right = (edge * factor for edge in found)
+    _, (box,) = _ink(small[None], paper.FAINTEST // 2)  # half, because the filter makes thin strokes fainter
+    if isinstance(box, NoInk):
+        raise box
+    top, left, bottom, right = (edge * factor for edge in box)
     margin = max(bottom - top, right - left) // 2 + 2 * factor
     near = levels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
     return _reduced(near)[0]
 
 
 def _reduced(levels: Pixels) -> tuple[Pixels, int]:
-    """Box-filtered by the least whole factor that leaves at most `PAGE` pixels a side; and the factor."""
+    """The picture, box-filtered by the least whole factor that leaves at most `PAGE` pixels a side, and the factor."""
     factor = -(-max(levels.shape) // PAGE)
     return (np.asarray(Image.fromarray(levels).reduce(factor)) if factor > 1 else levels), factor
 
 
 def _ink(levels: Pixels, faintest: int = paper.FAINTEST) -> tuple[Pixels, list[parts.Box | NoInk]]:
-    """How far each pixel stands out from the paper, towards the ink's side: 0 on paper, 255 in the digit, no specks.
+    """The ink of each picture, n x height x width: 0 on paper, 255 in the digit, without specks.
 
-    n x height x width; ink must stand out by `faintest` levels. A clean canvas keeps every level; a photo is flattened
-    and thresholded (`model.canonical.paper`). Also returns the box of each digit, or why there is none.
+    Ink must differ from the paper by `faintest` levels. A clean canvas keeps all its levels; a photo is flattened and
+    thresholded (`model.canonical.paper`). Also returns the box of each digit, or the error if there is none.
     """
     count, height, width = levels.shape
     if min(height, width) < 2:
@@ -171,32 +170,32 @@ def _ink(levels: Pixels, faintest: int = paper.FAINTEST) -> tuple[Pixels, list[p
     if any(view.contrast != 255 for view in views):
         ink = np.rint(ink * (np.float32(255) / _column([max(view.contrast, 1) for view in views]))).astype(np.uint8)
 
-    found: list[parts.Box | NoInk] = []
+    boxes: list[parts.Box | NoInk] = []
     for i, (view, marks) in enumerate(zip(views, parts.packed(ink), strict=True)):
         try:
-            found.append(_found(levels[i], ink[i], view, marks, faintest))
+            boxes.append(_digit_box(levels[i], ink[i], view, marks, faintest))
         except NoInk as error:
-            found.append(error)
-    return ink, found
+            boxes.append(error)
+    return ink, boxes
 
 
 class _View:
-    """What an image's border and extremes say of its paper."""
+    """The paper of an image, judged by its border and its extremes."""
 
     __slots__ = ("clean", "contrast", "flip", "noise", "paper")
 
     def __init__(self, lower: int, paper: int, upper: int, least: int, most: int) -> None:
-        """From the border's quartiles and median, and the image's extremes."""
+        """Takes the quartiles of the border (`paper` is the median) and the extremes of the image."""
         self.paper = paper
-        self.flip = 255 if paper - least > most - paper else 0  # the ink is dark: seen in negative it is light
+        self.flip = 255 if paper - least > most - paper else 0  # dark ink: the negative is used
         self.contrast, other = max(most - paper, paper - least), min(most - paper, paper - least)
         self.clean = other <= self.contrast * CLEAN
-        noise = round(2.97 * (upper - lower))  # 4 standard deviations of the border, were it Gaussian
+        noise = round(2.97 * (upper - lower))  # 4 standard deviations of a Gaussian border
         self.noise = min(max(noise, other + 1) if self.clean and other else noise, self.contrast // 2)
 
 
-def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) -> parts.Box:
-    """The box of one digit. Its ink is put right in place where the image is no clean canvas or has specks."""
+def _digit_box(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) -> parts.Box:
+    """The box of one digit. Corrects `ink` in place if the image is not a clean canvas or has specks."""
     height, width = ink.shape
     if view.contrast < faintest:
         raise paper.no_ink(view.contrast, faintest)
@@ -217,18 +216,18 @@ def _found(levels: Pixels, ink: Pixels, view: _View, marks: int, faintest: int) 
 
 
 def _within(levels: Pixels, ink: Pixels, page: parts.Box, faintest: int) -> parts.Box:
-    """What stands out is a page, with something else around it: its ink is looked for in it."""
+    """The box of the digit on a page that fills only a part of the picture."""
     top, left, bottom, right = page
-    inside, (found,) = _ink(levels[top:bottom, left:right][None], faintest)
-    if isinstance(found, NoInk):
-        raise found
+    inside, (box,) = _ink(levels[top:bottom, left:right][None], faintest)
+    if isinstance(box, NoInk):
+        raise box
     ink[:] = 0
     ink[top:bottom, left:right] = inside[0]
-    return top + found[0], left + found[1], top + found[2], left + found[3]
+    return top + box[0], left + box[1], top + box[2], left + box[3]
 
 
 def _is_cut_out(ink: Pixels) -> bool:
-    """Whether what touches the frame is as dark as a digit, cut out at its edges, and no pale line."""
+    """Whether the marks at the frame are as dark as a digit that was cut out at its edges, and not a pale line."""
     edge = ink.reshape(-1)[_border(*ink.shape)]
     strong, marked = (int(np.count_nonzero(edge >= level)) for level in (128, parts.MARK))
     return strong * 2 > marked
@@ -241,17 +240,17 @@ def _column(numbers: list[int]) -> Pixels:
 
 @lru_cache(maxsize=256)
 def _border(height: int, width: int) -> NDArray[np.intp]:
-    """Where the outermost pixels lie in a flattened picture."""
+    """The indices of the outermost pixels in a flattened picture."""
     inside = np.zeros((height, width), np.bool_)
     inside[1:-1, 1:-1] = True
     return np.flatnonzero(~inside)
 
 
 def _fitted(ink: Pixels) -> NDArray[np.number]:
-    """The longer side made `LONG_SIDE`, the shape kept, anti-aliased; whole numbers.
+    """Resizes the digit, anti-aliased, so that its longer side is `LONG_SIDE`. The result is in whole numbers.
 
-    What is enlarged gets a pixel of paper around it first: its edges then fade over half a pixel on each side, instead
-    of being cut off where an 8x8 scan ends.
+    A digit that is enlarged gets one pixel of paper around it first. Its edges then fade over half a pixel on each
+    side; otherwise they would be cut off at the border of an 8x8 scan.
     """
     height, width = ink.shape
     longest = max(height, width)
@@ -267,10 +266,10 @@ def _fitted(ink: Pixels) -> NDArray[np.number]:
 
 @lru_cache(maxsize=2048)
 def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
-    """Weights, `to` x `size`, that resize by cubic convolution (Keys 1981, a = -0.5), widened when they shrink.
+    """Weights, `to` x `size`, for resizing by cubic convolution (Keys 1981, a = -0.5). The kernel widens for shrinking.
 
-    `rim` pixels of paper lie on either side. Weights are multiples of 2^-14, so that every sum of products is exact in
-    a float64, and the result the same in whatever order a processor adds.
+    On either side are `rim` pixels of paper. The weights are multiples of 2^-14, so every sum of products is exact in
+    float64, and the order in which a processor adds does not change the result.
     """
     scale = (size + 2 * rim) / to
     distance = np.abs((np.arange(size + 2 * rim) + 0.5)[None] - (np.arange(to) + 0.5)[:, None] * scale) / max(scale, 1)
@@ -282,14 +281,14 @@ def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
 
 
 def _place(digits: Sequence[NDArray[np.number]], outs: Sequence[Pixels]) -> None:
-    """Puts each digit into its blank square, the centre of mass in the middle: moved by whole pixels, kept inside."""
+    """Puts each digit into a blank square, with the centre of mass in the middle, to whole pixels. It stays inside."""
     stack = np.zeros((len(digits), SIDE, SIDE), np.float32)
     for square, digit in zip(stack, digits, strict=True):
         square[: digit.shape[0], : digit.shape[1]] = digit
     peaks = np.maximum.reduce(stack, axis=(1, 2), initial=1)
-    if any(peak != 255 for peak in peaks.tolist()):  # for the second time: before resizing for pale ink, now for thin
+    if any(peak != 255 for peak in peaks.tolist()):  # resizing made thin strokes fainter
         stack = np.rint(stack * (np.float32(255) / peaks)[:, None, None])
-    moments = stack.reshape(-1, SIDE * SIDE) @ MOMENTS  # whole numbers below 2^24: exact, in whatever order
+    moments = stack.reshape(-1, SIDE * SIDE) @ MOMENTS  # whole numbers below 2^24: exact in any order of adding
     for square, digit, out, (mass, down, across) in zip(stack, digits, outs, moments.tolist(), strict=True):
         height, width = digit.shape
         top = min(max(round(CENTRE - down / mass), 0), SIDE - height)

@@ -1,4 +1,4 @@
-"""Bytes to a decoded picture, and every reason why a picture cannot be read."""
+"""Decodes bytes to a picture. Here are all errors of pictures that cannot be read."""
 
 import io
 import struct
@@ -8,18 +8,18 @@ from typing import Final
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-PngImagePlugin.MAX_TEXT_CHUNK = 2**16  # bytes a PNG's comments may grow to; nobody reads them here
+PngImagePlugin.MAX_TEXT_CHUNK = 2**16  # bytes of a PNG's comment, decompressed; comments are not used here
 PngImagePlugin.MAX_TEXT_MEMORY = 2**20
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _IHDR: Final = struct.Struct(">IIBBBBB")
 _CHUNK: Final = struct.Struct(">I4s")
 _PLAIN: Final = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD"})
 _PNG_MODES: Final = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
-MAX_PIXELS: Final = 25_000_000  # twice a 12-megapixel photo; a larger claim is a bomb or a mistake
+MAX_PIXELS: Final = 25_000_000  # twice a 12-megapixel photo; a larger picture is a decompression bomb or a mistake
 
 
 class BadImage(ValueError):
-    """The input cannot be read as one digit. `reason` is for machines, the message for people."""
+    """The input cannot be read as a digit. `reason` is for machines, the message for people."""
 
     reason = "bad-image"
 
@@ -31,13 +31,13 @@ class NotAnImage(BadImage):
 
 
 class BrokenImage(BadImage):
-    """The bytes begin like a picture and then break off or contradict themselves. The API answers 400."""
+    """The bytes begin like a picture, but are truncated or inconsistent. The API answers 400."""
 
     reason = "broken-image"
 
 
 class TooManyPixels(BadImage):
-    """The image claims more pixels than are decoded. The API answers 413."""
+    """The image's header declares more pixels than the limit. The API answers 413."""
 
     reason = "too-many-pixels"
 
@@ -51,16 +51,16 @@ class NoInk(BadImage):
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in `data` (its first frame), fully decoded.
 
-    Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`; the last before any pixel is decoded.
+    Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`; the last one before any pixel is decoded.
     """
     return plain_png(data, max_pixels=max_pixels) or load(identify(data, max_pixels=max_pixels))
 
 
 def plain_png(data: bytes, *, max_pixels: int) -> Image.Image | None:
-    """The picture in `data` where it is a PNG of the plainest kind, in a third of the time Pillow takes.
+    """The picture in `data` if it is a plain PNG, in a third of the time that Pillow takes. Otherwise None.
 
-    8 bits a channel, not interlaced, whole, and no chunk but those named here; None for everything else, be it another
-    picture or a bad one, which `identify` and `load` then judge. Pillow decodes the pixels here, too.
+    Plain means complete, 8 bits a channel, not interlaced, and only with chunks of `_PLAIN`. All other data is for
+    `identify` and `load`. The pixels are decoded by Pillow here, too.
     """
     if data[:16] != _PNG:
         return None
@@ -68,25 +68,25 @@ def plain_png(data: bytes, *, max_pixels: int) -> Image.Image | None:
     mode = _PNG_MODES.get(colour)
     if bits != 8 or mode is None or any(rest) or not 0 < width * height <= max_pixels:
         return None
-    at, kind, pixels = 8, b"", []
-    while kind != b"IEND":
+    at, chunk, pixels = 8, b"", []
+    while chunk != b"IEND":
         if at + 12 > len(data):
             return None
-        size, kind = _CHUNK.unpack_from(data, at)
+        size, chunk = _CHUNK.unpack_from(data, at)
         end = at + 8 + size
-        if kind not in _PLAIN or int.from_bytes(data[end : end + 4]) != zlib.crc32(data[at + 4 : end]):
+        if chunk not in _PLAIN or int.from_bytes(data[end : end + 4]) != zlib.crc32(data[at + 4 : end]):
             return None
-        if kind == b"IDAT":
+        if chunk == b"IDAT":
             pixels.append(data[at + 8 : end])
         at = end + 4
     try:
         return Image.frombytes(mode, (width, height), b"".join(pixels), "zip", mode)
-    except Exception:  # noqa: BLE001 - `load` will say what is wrong with it
+    except Exception:  # noqa: BLE001 - `load` reports what is wrong
         return None
 
 
 def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in `data`, of which only the header has been read: its format and its size are known to be allowed.
+    """Opens the picture in `data`: reads the header only, and checks format and size.
 
     Raises `NotAnImage`, `BrokenImage`, or `TooManyPixels`.
     """
@@ -96,7 +96,7 @@ def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise NotAnImage(f"not an image in a format read here: {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(str(error)) from None
-    except Exception as error:  # noqa: BLE001 - on a bad header Pillow's plugins raise almost anything
+    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise almost anything on a bad header
         raise BrokenImage(f"the image's header is broken: {error}") from None
     width, height = image.size
     if width * height > max_pixels:
@@ -105,9 +105,9 @@ def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def load(image: Image.Image) -> Image.Image:
-    """`image`, its pixels decoded. Raises `BrokenImage`."""
+    """Decodes the pixels of `image`. Raises `BrokenImage`."""
     try:
         image.load()
-    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise almost anything on bad data, too
+    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise almost anything on bad data
         raise BrokenImage(f"the {image.format} image is broken: {error}") from None
     return image

@@ -1,4 +1,4 @@
-"""A photographed page -> ink on nothing: uneven light, grain, ruled lines and shadows taken away."""
+"""Separates ink from paper on a photographed page: removes uneven light, grain, ruled lines and shadows."""
 
 from typing import Final
 
@@ -8,24 +8,24 @@ from PIL import Image, ImageFilter, ImageOps
 
 from model.canonical.images import NoInk
 
-FAINTEST: Final = 24  # grey levels of 255 by which ink must stand out; a blank page's JPEG noise reaches about 10
-WINDOW: Final = 0.3  # of the shorter side: wider than any stroke, narrower than the light's changes
-DIMMEST: Final = 100  # grey levels; paper in less light than that is not made up for, its grain would stand out too
-FOOT: Final = 0.4  # of the way from the paper to the threshold: from there on up a stroke's edge is drawn
-SMOOTHED: Final = 96  # pixels; in what is smaller strokes are too thin to lose any sharpness
-SKEWED: Final = 0.3  # of the levels, from where on it is to be relied on; most photos have more than 1
-GRAIN: Final = 4  # standard deviations of the paper's grain, which is not ink
+FAINTEST: Final = 24  # grey levels of 255 by which ink must differ from paper; JPEG noise of a blank page has about 10
+WINDOW: Final = 0.3  # of the shorter side: wider than any stroke, narrower than changes of the light
+DIMMEST: Final = 100  # grey levels; darker paper is not brightened further, because its grain would look like ink
+FOOT: Final = 0.4  # of the way from the paper to the threshold: the edge of a stroke starts there
+SMOOTHED: Final = 96  # pixels; smaller pictures are not smoothed, because their strokes are too thin for it
+SKEWED: Final = 0.3  # the least skewness that is reliable; most photos have more than 1
+GRAIN: Final = 4  # standard deviations of the paper's grain; less than that is not ink
 
 _Levels = NDArray[np.uint8]  # height x width
 
 
 def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
-    """How far each pixel stands out from the paper around it, towards the ink's side: 0 on paper, 255 in a stroke.
+    """The ink of a photo: 0 on paper, 255 in a stroke.
 
-    The paper is what a morphological closing leaves (for dark ink; an opening for light ink): it goes along with
-    gradients, shadow edges and dark margins, and strokes vanish in it. What stands out from it beyond its grain is
-    divided in two by Otsu's threshold (1979), which leaves pale ruled lines with the paper. Raises `NoInk` where what
-    stands out does so by less than `faintest` grey levels, or no more than the grain.
+    A morphological closing (for dark ink; an opening for light ink) gives the paper. It follows gradients, shadow edges
+    and dark margins, but not strokes. Otsu's threshold (1979) divides the pixels that differ from the paper by more
+    than its grain; pale ruled lines fall on the side of the paper. Raises `NoInk` if nothing differs by `faintest` grey
+    levels, or by more than the grain.
     """
     if min(levels.shape) >= SMOOTHED:
         levels = _smooth(levels)
@@ -33,12 +33,12 @@ def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
     if dark:
         levels = 255 - levels
     page = _opened(levels, max(3, round(WINDOW * min(levels.shape))))
-    # In half the light dark ink stands out half as much.
+    # In half the light, dark ink differs half as much from the paper.
     light = np.float32(255) / np.maximum(255 - page, DIMMEST) if dark else np.ones_like(page)
     out = ((levels.astype(np.int16) - page) * light).clip(-255, 255).astype(np.int16)
     counts = np.bincount(out.reshape(-1) + 255, minlength=511)
     below = np.cumsum(counts) / out.size
-    # Where ink covers little of the picture the paper's quantiles are these too; where it covers half, 0.16 and 0.7.
+    # If ink covers little of the picture, these are also the quantiles of the paper. If it covers half, 0.16 and 0.7.
     paper, lower = (int(level) - 255 for level in np.searchsorted(below, (0.35, 0.08)))
     grain = paper - lower  # 1 to 1.5 standard deviations
     least = paper + max(GRAIN * grain, faintest // 2)
@@ -47,7 +47,7 @@ def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
         raise no_ink(int(out.max()) - paper, max(faintest, GRAIN * grain))
     split = least + _otsu(inked)
     strokes = np.cumsum(counts[split + 255 :])
-    stroke = split + int(np.searchsorted(strokes, strokes[-1] / 2))  # the median of what is above the threshold
+    stroke = split + int(np.searchsorted(strokes, strokes[-1] / 2))  # the median of the levels above the threshold
     if stroke - paper < max(faintest, GRAIN * grain * 1.5):
         raise no_ink(stroke - paper, max(faintest, round(GRAIN * grain * 1.5)))
     low = paper + (split - paper) * FOOT
@@ -56,18 +56,20 @@ def flattened(levels: _Levels, faintest: int = FAINTEST) -> _Levels:
 
 
 def no_ink(strongest: int, needed: int) -> NoInk:
-    """The error for a picture whose strongest mark is too faint, or no stronger than the paper's grain."""
+    """The error for a picture whose strongest mark is too faint, or not stronger than the paper's grain."""
     return NoInk(f"nothing stands out from the paper: the strongest mark differs by {strongest} of 255 grey levels,"
                  f" at least {needed} are needed")  # fmt: skip
 
 
 def _ink_is_dark(levels: _Levels) -> bool:
-    """Ink is what there is less of: the levels around their local mean are skewed to its side.
+    """Whether ink is darker than paper. There is less ink than paper, so the levels around their local mean are skewed
+    towards the ink.
 
-    Where they hardly are, as with a bold digit cut out at its edges, it is what differs most from the frame's edge.
+    If they are hardly skewed, as for a bold digit cut out at its edges, the ink is the side that differs most from the
+    edge of the frame.
     """
     reach = min(levels.shape) // 3
-    blank = ImageOps.expand(Image.fromarray(levels), reach, 0)  # so that only pixels within the frame count
+    blank = ImageOps.expand(Image.fromarray(levels), reach, 0)  # zeros, so that only pixels within the frame count
     total = np.asarray(blank.filter(ImageFilter.BoxBlur(reach)), np.float32)[reach:-reach, reach:-reach]
     rows, columns = (_within(length, reach) for length in levels.shape)
     around = levels - total / (rows[:, None] * columns)
@@ -80,7 +82,7 @@ def _ink_is_dark(levels: _Levels) -> bool:
 
 
 def _within(length: int, reach: int) -> NDArray[np.float32]:
-    """The share of the `reach` pixels on either side, and the one between, that lies within the frame."""
+    """For each place, the share of the window (`reach` pixels on either side) that is within the frame."""
     place = np.arange(length)
     inside = np.minimum(place, reach) + np.minimum(place[::-1], reach) + 1
     share: NDArray[np.float32] = (inside / (2 * reach + 1)).astype(np.float32)
@@ -88,7 +90,7 @@ def _within(length: int, reach: int) -> NDArray[np.float32]:
 
 
 def _smooth(levels: _Levels) -> _Levels:
-    """Each pixel with a quarter of its neighbours': an opening would follow the grain's extremes."""
+    """Averages each pixel with its neighbours, weighted 1:2:1. Without it, an opening follows the grain's extremes."""
     wide = np.pad(levels, 1, mode="edge").astype(np.uint16)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     smooth: _Levels = ((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] + 8) >> 4).astype(np.uint8)
@@ -96,10 +98,10 @@ def _smooth(levels: _Levels) -> _Levels:
 
 
 def _opened(levels: _Levels, size: int) -> _Levels:
-    """Bright things narrower than `size` pixels taken away: the minimum, then the maximum, of squares of that size.
+    """Removes bright things narrower than `size` pixels: the minimum, then the maximum, of squares of that size.
 
-    Of squares that reach over the frame only what is within counts. So a table that shows along the page's edge stays,
-    however little of it, while a digit that touches the frame goes: beside it there is paper.
+    Of a square that crosses the frame, only the part within counts. So a strip of table along the frame stays, however
+    narrow it is. A digit that touches the frame is removed, because there is paper beside it.
     """
     size |= 1
     levels = np.pad(levels, size - 1, constant_values=255)
@@ -110,7 +112,7 @@ def _opened(levels: _Levels, size: int) -> _Levels:
 
 
 def _running(extreme: np.ufunc, levels: _Levels, size: int) -> _Levels:
-    """The extreme of every `size` rows in succession, by doubling: of 2, 4, 8... and of two spans that overlap."""
+    """The extreme of every `size` successive rows. The span doubles (2, 4, 8...); the last two spans overlap."""
     span = 1
     while span < size:
         step = min(span, size - span)
@@ -120,7 +122,7 @@ def _running(extreme: np.ufunc, levels: _Levels, size: int) -> _Levels:
 
 
 def _otsu(counts: NDArray[np.int64]) -> int:
-    """The level that parts the histogram into two classes whose means lie furthest apart, weighted by their sizes."""
+    """Otsu's threshold: it divides the histogram so that the variance between the two classes is greatest."""
     levels = np.arange(len(counts))
     size, total = np.cumsum(counts), np.cumsum(counts * levels)
     rest = size[-1] - size

@@ -1,9 +1,9 @@
-"""The connected parts of what is drawn: which belong to the digit, and which are specks.
+"""Connected parts of the marks: which belong to the digit, and which are specks.
 
-Parts are 8-connected. A picture's marks are one whole number here: pixel (y, x) is bit y * stride + x, where the stride
-is the width and one spare bit, always 0. The picture shifted is then the number shifted, and a carry ends at the spare
-bit. On 28x28 pixels such an operation takes 0.1 us where the same on an array takes 2, and what the service's hot path
-asks of most digits (is it one part? where is it?) takes some ten of them.
+Parts are 8-connected. The marks of a picture are one integer: pixel (y, x) is bit y * stride + x. The stride is the
+width plus one spare bit, which is always 0. Shifting the integer shifts the picture, and a carry ends at the spare bit.
+On 28x28 pixels such an operation takes 0.1 us; the same operation on an array takes 2 us. For most digits the service
+asks only two questions (is it one part? where is it?), which take about ten operations.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from model.canonical.images import NoInk
 
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom, right; the latter two exclusive
 
-MARK: Final = 32  # of 255: fainter pixels don't widen the digit's box (MNIST's boxes stay 20 up to 51)
-NEAR: Final = 0.08  # of the digit's long side: so near by, and nearer, lies what broken strokes are broken into
-LONG: Final = 1.5  # times the digit's long side: what is longer and has fewer marks is a line on the page
-TINY: Final = 0.01  # of the digit's marks: what has less is a speck, unless it lies within the digit's box
-CANDIDATES: Final = 64  # the largest parts looked at; a digit is seldom more than three
-SHARE: Final = 0.25  # of the marks: where the largest part holds less, they are scattered about
-RUNS: Final = 3  # in a row of the digit, on average: MNIST's most is 2.4, texture has more
-PAGE: Final = 0.85  # of its box is marked: a page in a darker frame. One digit of MNIST's 60,000 fills as much
+MARK: Final = 32  # of 255: fainter pixels do not widen the digit's box (MNIST's boxes stay 20 for values up to 51)
+NEAR: Final = 0.08  # of the digit's long side: the greatest gap between the pieces of a broken stroke
+LONG: Final = 1.5  # times the digit's long side: a longer part is a line on the page
+TINY: Final = 0.01  # of the digit's marks: a smaller part is a speck, unless it is within the digit's box
+CANDIDATES: Final = 64  # the number of largest parts that are examined; a digit seldom has more than three
+SHARE: Final = 0.25  # of the marks: if the largest part has less, the marks are scattered and show no digit
+RUNS: Final = 3  # in a row of the digit, on average: MNIST has at most 2.4, texture has more
+PAGE: Final = 0.85  # share of its box that is marked: more is a page in a darker frame. One of MNIST's 60,000 has more
 # Specks are found in two ways, because neither is fast enough alone. A flood takes an operation for each pixel of the
 # longest stroke: 24 us for a 28x28 image of several parts, but 5.2 ms for 384x384. Labelling takes 133 us and 0.7 ms.
 # With labelling alone, `canonical_batch` needs 28 us instead of 23 for an image of MNIST.
@@ -41,10 +41,10 @@ def packed(ink: NDArray[np.uint8]) -> list[int]:
 
 
 def box(marks: int, height: int, width: int) -> Box:
-    """What the marks, of which there is at least one, are within."""
+    """The smallest box around the marks, of which there is at least one."""
     stride = width + 1
     columns, rows = marks, 1
-    while rows < height:  # the rows laid over each other: 1 and 1, 2 and 2, 4 and 4
+    while rows < height:  # combines the rows: 1 and 1, 2 and 2, 4 and 4
         columns |= columns >> rows * stride
         rows *= 2
     columns &= (1 << stride) - 1
@@ -71,12 +71,12 @@ def _frame(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def is_texture(marks: int, where: Box) -> bool:
-    """Whether rows are broken into more runs (of marks side by side) than a digit's."""
+    """Whether the rows have more runs (of adjacent marks) than the rows of a digit."""
     return (marks & ~(marks << 1)).bit_count() > RUNS * (where[2] - where[0])
 
 
 def is_page(marks: int, height: int, width: int) -> bool:
-    """Whether marks all but fill their box, and that is no upright stroke's, nor the whole picture."""
+    """Whether the marks nearly fill their box, and the box is neither narrow, as of a 1, nor the whole picture."""
     top, left, bottom, right = box(marks, height, width)
     down, across = bottom - top, right - left
     filled = marks.bit_count() > PAGE * down * across
@@ -84,13 +84,14 @@ def is_page(marks: int, height: int, width: int) -> bool:
 
 
 def one_part(marks: int, height: int, width: int) -> bool:
-    """Whether all marks, of which there is at least one, are connected. Of a large picture, no may mean unsure."""
+    """Whether all marks, of which there is at least one, are connected. For a large picture, False may mean unknown."""
     stride = width + 1
-    # If only one run (of marks side by side in a row) has none above it, every other hangs on that one. So below.
+    # If only one run (of adjacent marks in a row) touches no run above it, all others are connected to that one. The
+    # same holds for runs below.
     near = marks | marks << 1 | marks >> 1
     past = marks << 1 & ~marks  # the bit past the end of each run
     for above in (near << stride, near >> stride):
-        # A run and one of its own bits, added, carry into the bit past its end (MatchStar, Cameron et al. 2014).
+        # Adding one of its own bits to a run carries into the bit past its end (MatchStar, Cameron et al. 2014).
         loose = past & ~(marks + (marks & above))
         if not loose & loose - 1:
             return True
@@ -108,11 +109,11 @@ def _flooded(marks: int, stride: int) -> int:
 
 
 def specks(marks: int, height: int, width: int) -> NDArray[np.bool_] | None:
-    """Where the marks are (height x width) that don't belong to the digit; None where there are none.
+    """The marks (height x width) that do not belong to the digit. None if there are none.
 
-    Kept are the largest part (what touches the frame counts a quarter) and every part whose box is near to those kept
-    already: nearer than `NEAR` and its share of the largest one's marks, as a part of the digit's long side. So the bar
-    of a 5 may lie further off than a dot. Raises `NoInk` where no part stands out in size.
+    The digit is the largest part, and every part near to it. A part at the frame counts a quarter of its size. A part
+    is near if the gap is at most `NEAR` plus its share of the largest part's marks, times the digit's long side. So the
+    bar of a 5 may be further away than a dot. Raises `NoInk` if no part is large enough.
     """
     if height * width <= SMALL:
         return _flood_specks(marks, height, width)
@@ -132,21 +133,21 @@ def _flood_specks(marks: int, height: int, width: int) -> NDArray[np.bool_] | No
         parts.append(_flooded(left, width + 1))
         left ^= parts[-1]
     kept = _kept([part.bit_count() for part in parts], [box(part, height, width) for part in parts], height, width)
-    dropped = sum(part for i, part in enumerate(parts) if i not in kept)  # parts share no bit: the sum is their union
+    dropped = sum(part for i, part in enumerate(parts) if i not in kept)  # parts share no bit, so the sum is the union
     return _unpacked(dropped, height, width) if dropped else None
 
 
 def _label_specks(marks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Runs of marks take few operations on arrays, where a flood takes one for every pixel of the longest stroke."""
+    """Finds specks with a few operations on arrays, over the runs of marks."""
     height, width = marks.shape
-    # A blank column to the left and a blank row below: no run and no pair of runs then reaches from row to row.
+    # The blank column to the left and the blank row below keep runs, and pairs of runs, from wrapping to the next row.
     padded = np.zeros((height + 1, width + 1), np.bool_)
     padded[:height, 1:] = marks
     flat = padded.reshape(-1)
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     part = _joined(starts, ends, width + 1)
-    sizes = np.bincount(part, ends - starts)  # 0 for a run that isn't the first of its part
+    sizes = np.bincount(part, ends - starts)  # 0 for a run that is not the first of its part
     row, left = np.divmod(starts, width + 1)
     boxes = np.empty((len(sizes), 4), np.int64)
     boxes[:] = height, width, 0, 0
@@ -158,17 +159,17 @@ def _label_specks(marks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     kept = _kept(sizes[firsts].tolist(), boxes[firsts].tolist(), height, width)
     if len(kept) == len(firsts):
         return None
-    gone = np.isin(part, firsts[list(kept)], invert=True)
-    # 1 is added where a speck's run begins and taken where it ends: the running sum is 1 on specks.
+    dropped = np.isin(part, firsts[list(kept)], invert=True)
+    # +1 where the run of a speck starts, -1 where it ends: the running sum is 1 on specks.
     steps = np.zeros(padded.size, np.int8)
-    steps[starts[gone]] = 1
-    steps[ends[gone]] -= 1
+    steps[starts[dropped]] = 1
+    steps[ends[dropped]] -= 1
     return np.cumsum(steps, dtype=np.int8).reshape(padded.shape)[:height, 1:] > 0
 
 
 def _joined(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
-    """For each run the number of the first run of its part (after Rosenfeld and Pfaltz 1966, all joined at once)."""
-    first = np.searchsorted(ends, starts + stride)  # of the runs in the row below, those that touch this one
+    """For each run, the number of the first run of its part (after Rosenfeld and Pfaltz 1966, all runs at once)."""
+    first = np.searchsorted(ends, starts + stride)  # the first run in the row below that touches this one
     beyond = np.searchsorted(starts, ends + stride, side="right")
     pairs = beyond - first
     upper = np.repeat(np.arange(len(starts)), pairs)
@@ -185,7 +186,7 @@ def _joined(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> 
 
 
 def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, width: int) -> set[int]:
-    """Which parts make the digit, by the number of their marks and their boxes."""
+    """The indices of the parts that make the digit, given their numbers of marks and their boxes."""
     weights = [
         size / 4 if top == 0 or left == 0 or bottom == height or right == width else size
         for size, (top, left, bottom, right) in zip(sizes, boxes, strict=True)
@@ -199,9 +200,9 @@ def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, w
     kept = {largest}
     top, left, bottom, right = boxes[largest]
     others = sorted(range(len(sizes)), key=lambda i: -sizes[i])[:CANDIDATES]
-    found = True
-    while found:
-        found = False
+    grown = True
+    while grown:
+        grown = False
         for i in others:
             above, before, below, after = boxes[i]
             ratio = sizes[i] / sizes[largest]
@@ -211,5 +212,5 @@ def _kept(sizes: Sequence[float], boxes: Sequence[Sequence[int]], height: int, w
             if i not in kept and gap <= reach * longest and max(below - above, after - before) <= LONG * longest:
                 top, left, bottom, right = min(top, above), min(left, before), max(bottom, below), max(right, after)
                 kept.add(i)
-                found = True
+                grown = True
     return kept

@@ -1,1 +1,1 @@
-"""The classifiers: the network that is served, and what it has to beat."""
+"""The classifiers: the network that is served, and those it is compared with."""

@@ -1,4 +1,4 @@
-"""AlexNet in small: what made depth pay off in 2012, at the size of a digit."""
+"""A small AlexNet (2012), for images of one digit."""
 
 from torch import Tensor, nn
 
@@ -6,12 +6,13 @@ from model.labels import CLASSES
 
 
 class AlexNet(nn.Module):
-    """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. 119,000 weights, where the original has 60 million.
+    """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. It has 117,898 weights; the original has 60 million.
 
-    Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012). Kept are its
-    ReLUs, local response normalisation, pooling windows that overlap (3x3, stride 2), three convolutions in a row, and
-    dropout before both hidden linear layers; its 11x11 first kernel at stride 4 is 5x5 at stride 1, as images are 8
-    times smaller. First weights are drawn after He et al. 2015: with torch's own it stands still for 10,000 images.
+    Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012). As in the
+    paper: ReLUs, local response normalisation, overlapping pooling windows (3x3, stride 2), three convolutions in a
+    row, and dropout before both hidden linear layers. The first kernel is 5x5 at stride 1 instead of 11x11 at stride 4,
+    because the images are 8 times smaller. The initial weights are those of He et al. 2015: with torch's default, the
+    network learns nothing during the first 10,000 images.
     """
 
     def __init__(self) -> None:

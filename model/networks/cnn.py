@@ -16,8 +16,8 @@ def _conv(channels: int, maps: int, kernel: int, stride: int) -> list[nn.Module]
 class CNN(nn.Module):
     """n x 1 x 28 x 28 float32 in 0..1 -> n x 10 logits.
 
-    The first convolution already halves the side, since at 28x28 most of the time would go into pixels that the
-    next layers never tell apart.
+    The first convolution halves the side. Otherwise most of the time would be spent at 28x28, on detail that the next
+    layers do not use.
     """
 
     def __init__(self, width: int) -> None:

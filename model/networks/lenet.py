@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from model.labels import CLASSES
 
-# Which of S2's 6 maps each of C3's 16 maps sees: table I of the paper.
+# The maps of S2 (6) that each map of C3 (16) sees: table I of the paper.
 SEEN: Final = (
     *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
     *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
@@ -25,7 +25,7 @@ class Squash(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """The sum of every 2x2 pixels, times a weight and plus a bias that each map learns: half the side."""
+    """Halves the side: the mean of every 2x2 pixels, times a weight, plus a bias. Each map learns its own two."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class Subsampling(nn.Module):
 
 
 class PartlyConnected(nn.Conv2d):
-    """The 5x5 convolution C3, in which map i sees only the maps `SEEN[i]`: symmetry is broken, weights are saved."""
+    """The 5x5 convolution C3, in which map i sees only the maps `SEEN[i]`. This breaks symmetry and saves weights."""
 
     def __init__(self) -> None:
         super().__init__(6, len(SEEN), 5)
         seen = torch.tensor([[j in row for j in range(6)] for row in SEEN])
         self.seen: Tensor  # 16 x 6 x 1 x 1, 1 where a map is seen
         self.register_buffer("seen", seen[:, :, None, None].float(), persistent=False)
-        with torch.no_grad():  # each map's initial weights as wide as its own number of inputs asks
+        with torch.no_grad():  # scales the initial weights of each map to its own number of inputs
             self.weight *= (6 / self.seen.sum(dim=1, keepdim=True)).sqrt() * self.seen
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class LeNet5(nn.Module):
     """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. 61,000 weights.
 
     LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition (1998), figure 2. The last
-    layer is linear, where the paper's measures distances to pictures of the digits drawn by hand.
+    layer is linear; the paper's last layer measures distances to pictures of the digits drawn by hand.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The line-up: how digits were read from 1958 to today, each classifier behind the same two methods."""
+"""The line-up: classifiers of digits from 1958 to 2020, each with the same two methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from model.training import Group, Recipe, logits, train
 
 
 class Classifier(Protocol):
-    """What all have in common."""
+    """The two methods of every classifier."""
 
     def fit(self, images: Pixels, labels: NDArray[np.uint8]) -> object:
-        """Learns from n x 28 x 28 images of `canonical` and their n digits, each of which must occur."""
+        """Learns from n x 28 x 28 canonical images and their n digits. Every digit must occur."""
 
     def scores(self, images: Pixels) -> NDArray[np.floating]:
-        """n x 28 x 28 -> n x 10, the greatest is the answer; probabilities where the classifier has them."""
+        """n x 28 x 28 -> n x 10; the greatest is the answer. They are probabilities if the classifier has them."""
 
 
 class OnPixels:
-    """A classifier of scikit-learn."""
+    """A scikit-learn classifier."""
 
     def __init__(self, classifier: ClassifierMixin) -> None:
         self._classifier = classifier
@@ -43,38 +43,38 @@ class OnPixels:
 
     def scores(self, images: Pixels) -> NDArray[np.floating]:
         probabilistic = hasattr(self._classifier, "predict_proba")
-        ask = self._classifier.predict_proba if probabilistic else self._classifier.decision_function
-        found: NDArray[np.floating] = ask(images)
-        return found
+        method = self._classifier.predict_proba if probabilistic else self._classifier.decision_function
+        scores: NDArray[np.floating] = method(images)
+        return scores
 
 
 class Trained:
-    """A network trained by gradient descent, on a GPU where there is one."""
+    """A network trained by gradient descent, on a GPU if there is one."""
 
     def __init__(self, network: Callable[[], nn.Module], recipe: Recipe) -> None:
         self._build, self._recipe = network, recipe
 
     def fit(self, images: Pixels, labels: NDArray[np.uint8]) -> None:
-        with torch.random.fork_rng():  # first weights and dropout come from torch's own generator
+        with torch.random.fork_rng():  # initial weights and dropout use torch's global generator
             torch.manual_seed(self._recipe.seed)
             self.network = self._build().to("cuda" if torch.cuda.is_available() else "cpu")
             training = Group(images, labels)
             for _ in train(self.network, [training], Group(images[:100], labels[:100]), self._recipe):
-                pass  # nobody looks at the reports
+                pass  # the reports are not used here
 
     def scores(self, images: Pixels) -> NDArray[np.floating]:
-        found: NDArray[np.floating] = softmax(logits(self.network, images), axis=1)
-        return found
+        probabilities: NDArray[np.floating] = softmax(logits(self.network, images), axis=1)
+        return probabilities
 
 
 @dataclass(frozen=True)
 class Entry:
     """A place in the line-up."""
 
-    year: int
-    source: str
+    year: int  # of the source
+    source: str  # the publication of what is new in this classifier
     build: Callable[[int], Classifier]  # from a seed
-    images: int | None = None  # at most so many are trained on; None: all there are
+    images: int | None = None  # the most training images; None: no limit
 
 
 def _recipe(images_seen: int, learning_rate: float, seed: int) -> Recipe:
@@ -104,8 +104,9 @@ def _network(
     return lambda seed: Trained(network, replace(_recipe(images_seen, learning_rate, seed), augment=augment))
 
 
-# Images seen: as many as 2 cores read in one to two minutes. Learning rates: those that read the validation images best
-# of what docs/lineup.md says was tried.
+# Images seen: 2 cores train for one to two minutes. Learning rates: the best on the validation images of those that
+# docs/lineup.md lists. `cnn_plain` and `cnn` are the network that is served: without, and with distorted training
+# images.
 LINE_UP: Final[dict[str, Entry]] = {
     "logistic_regression": Entry(
         1958, "Cox: The regression analysis of binary sequences", _scikit(baselines.logistic_regression), 10_000

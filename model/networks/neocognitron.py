@@ -1,6 +1,6 @@
-"""The Neocognitron: S-cells that find features, C-cells that forgive where, and no back-propagation (1980).
+"""The Neocognitron (1980): S-cells find features, C-cells tolerate shifts of them; there is no back-propagation.
 
-After Fukushima: Neocognitron, a self-organizing neural network model (1980), as he later made it: Artificial vision by
+After Fukushima: Neocognitron, a self-organizing neural network model (1980), in his later form: Artificial vision by
 multi-layered neural networks: Neocognitron and its advances (2013); Training multi-layered neural network Neocognitron
 (2013), with the rule "add-if-silent" and the interpolating vector.
 """
@@ -18,15 +18,15 @@ from torch.nn import functional
 from model.canonical import Pixels
 from model.labels import CLASSES
 
-ORIENTATIONS: Final = 16  # of edges, around the circle: dark to the left of bright is another than bright to the left
+ORIENTATIONS: Final = 16  # of edges, over the full circle: dark-to-bright and bright-to-dark are two orientations
 EDGE: Final = 5  # pixels, the side of an edge's template
-EDGE_THETA: Final = 0.6  # threshold of the cells that extract edges; 0.4 and 0.7 read worse
-SURROUND: Final = 1.5  # pixels, the standard deviation of what contrast is measured against
+EDGE_THETA: Final = 0.6  # threshold of the cells that extract edges; 0.4 and 0.7 give lower accuracy
+SURROUND: Final = 1.5  # pixels, the standard deviation of the surround that contrast is measured against
 BLUR: Final = 1.5  # cells, the standard deviation of a C-cell's receptive field
-FAINTEST: Final = 0.05  # length of a patch; in fainter ones an S-cell finds nothing, however like its template they are
-NEIGHBOURS: Final = 8  # references of each class between which is interpolated
+FAINTEST: Final = 0.05  # length of a patch; an S-cell finds nothing in a fainter patch
+NEIGHBOURS: Final = 8  # references of each class for the interpolation
 THETAS: Final = (0.6, 0.7, 0.8)  # tried for each learnt layer
-TRIAL: Final = 4000  # training images, at most, that templates are taken from and thresholds are chosen on
+TRIAL: Final = 4000  # the most training images that templates are taken from and thresholds are chosen on
 BATCH: Final = 250  # images
 
 
@@ -35,13 +35,13 @@ def gaussian(distance: Tensor, sigma: float) -> Tensor:
 
 
 def window(side: int) -> Tensor:
-    """`side` x `side`: how much each place of a patch counts, most in the middle."""
+    """`side` x `side`: the weight of each place of a patch, greatest in the middle."""
     along = gaussian(torch.arange(side) - (side - 1) / 2, 0.3 * side)
     return along[:, None] * along
 
 
 class Contrast(nn.Module):
-    """n x 1 x 28 x 28 -> n x 2 x 32 x 32: where it is brighter than around, where darker (UG, on- and off-centre)."""
+    """n x 1 x 28 x 28 -> n x 2 x 32 x 32: brighter, and darker, than the surround (UG, on- and off-centre)."""
 
     def forward(self, images: Tensor) -> Tensor:
         along = gaussian(torch.arange(7) - 3, SURROUND)
@@ -52,9 +52,9 @@ class Contrast(nn.Module):
 
 
 class S(nn.Module):
-    """n x maps x side x side -> n x templates x side x side in 0..1: how like its template each patch is.
+    """n x maps x side x side -> n x templates x side x side in 0..1: the similarity of each patch and each template.
 
-    With s the cosine of patch and template, places weighted by a Gaussian window: (s - θ) / (1 - θ), and 0 below θ.
+    With s the cosine of patch and template, weighted by a Gaussian window, it is (s - θ) / (1 - θ), and 0 below θ.
     """
 
     def __init__(self, templates: Tensor, theta: float) -> None:
@@ -74,51 +74,51 @@ class S(nn.Module):
 
 
 class C(nn.Module):
-    """n x maps x side x side -> n x maps x side/2 x side/2: each map blurred, thinned out, and saturating."""
+    """n x maps x side x side -> n x maps x side/2 x side/2: blurs each map, keeps every second cell, and saturates."""
 
     def forward(self, x: Tensor) -> Tensor:
         side = x.shape[-1]
         centres = torch.arange(0, side, 2) + 0.5
-        blur = gaussian(torch.arange(side) - centres[:, None], BLUR)  # side/2 x side, along rows and columns alike
+        blur = gaussian(torch.arange(side) - centres[:, None], BLUR)  # side/2 x side, for rows and for columns
         return (blur @ x @ blur.T).sqrt_()
 
 
 def edges() -> Tensor:
-    """16 x 2 x 5 x 5: what `Contrast` makes of a straight edge, in each orientation."""
+    """16 x 2 x 5 x 5: the output of `Contrast` for a straight edge in each orientation."""
     grid = torch.arange(29) - 14.0
     angles = torch.arange(ORIENTATIONS) * (2 * math.pi / ORIENTATIONS)
     distance = angles.cos()[:, None, None] * grid + angles.sin()[:, None, None] * grid[:, None]
-    seen: Tensor = Contrast()((distance.clamp(-0.5, 0.5) + 0.5)[:, None])  # 16 x 2 x 33 x 33
+    contrast: Tensor = Contrast()((distance.clamp(-0.5, 0.5) + 0.5)[:, None])  # 16 x 2 x 33 x 33
     first = 16 - EDGE // 2
-    return seen[:, :, first : first + EDGE, first : first + EDGE]
+    return contrast[:, :, first : first + EDGE, first : first + EDGE]
 
 
 def add_if_silent(x: Tensor, theta: float, most: int, generator: torch.Generator, side: int = 3) -> Tensor:
-    """Templates for an S-layer over n x maps x height x width: every patch at which all cells are silent becomes one.
+    """Templates for an S-layer over n x maps x height x width: a patch becomes a template if no cell answers to it.
 
-    Patches come in random order, a batch of images after the other; a patch is added as it is if the cosine with every
-    template so far is below θ, and those too like it are not. Returns k x maps x side x side, k at most `most`.
+    Patches come in random order, one batch of images after the other. A patch is added, unchanged, if its cosine with
+    every template so far is below θ. Returns k x maps x side x side; k is at most `most`.
     """
     maps = x.shape[1]
-    weigh = window(side).sqrt().flatten().repeat(maps)  # after which the weighted cosine is the plain one
-    found = torch.empty(0, maps * side * side)
+    weigh = window(side).sqrt().flatten().repeat(maps)  # the plain cosine of patches times this is the weighted cosine
+    templates = torch.empty(0, maps * side * side)
     for images in _batches(x):
         patches = functional.unfold(images, side, padding=side // 2).mT.reshape(-1, maps * side * side) * weigh
         length = patches.norm(dim=1, keepdim=True)
         patches = (patches / length)[length[:, 0] > FAINTEST]
-        if len(found):
-            patches = patches[(patches @ found.T).amax(dim=1) < theta]
+        if len(templates):
+            patches = patches[(patches @ templates.T).amax(dim=1) < theta]
         patches = patches[torch.randperm(len(patches), generator=generator)]
-        while len(patches) and len(found) < most:
-            found = torch.cat([found, patches[:1]])
+        while len(patches) and len(templates) < most:
+            templates = torch.cat([templates, patches[:1]])
             patches = patches[patches @ patches[0] < theta]
-    return (found / weigh).reshape(-1, maps, side, side)
+    return (templates / weigh).reshape(-1, maps, side, side)
 
 
 class InterpolatingVectors:
-    """The top layer: how near a vector comes to the line between any two references of a class.
+    """The top layer: how near a vector is to a line between two references of a class.
 
-    Every training vector is a reference. Of those of a class, lines run between the `NEIGHBOURS` nearest.
+    Every training vector is a reference. For each class, the lines run between the `NEIGHBOURS` nearest references.
     """
 
     def __init__(self, vectors: Tensor, labels: Tensor) -> None:
@@ -127,18 +127,18 @@ class InterpolatingVectors:
         self._cosines = [references @ references.T for references in self._references]
 
     def scores(self, vectors: Tensor) -> Tensor:
-        """n x length -> n x 10: the greatest cosine with anything between two references of each class."""
+        """n x length -> n x 10: for each class, the greatest cosine with any point between two references."""
         unit = functional.normalize(vectors)
         return torch.stack([self._score(unit, digit) for digit in range(CLASSES)], dim=1)
 
     def _score(self, unit: Tensor, digit: int) -> Tensor:
-        if not len(self._references[digit]):  # a class that the training images lack
+        if not len(self._references[digit]):  # no training image of this class
             return torch.zeros(len(unit))
         to = unit @ self._references[digit].T
         near, which = to.topk(min(NEIGHBOURS, to.shape[1]), dim=1)
         a, b = near[:, :, None], near[:, None, :]  # n x neighbours x neighbours pairs
         ab = self._cosines[digit][which[:, :, None], which[:, None, :]]
-        # The best p A + q B has (cosine)² = (a² + b² - 2 a b ab) / (1 - ab²); it lies between A and B if p, q > 0.
+        # The best p A + q B has (cosine)² = (a² + b² - 2 a b ab) / (1 - ab²). It is between A and B if p, q > 0.
         squared = (a**2 + b**2 - 2 * a * b * ab) / (1 - ab**2).clamp(min=1e-4)
         between = (a > b * ab) & (b > a * ab) & (ab < 0.9999)
         best = (squared.clamp(min=0).sqrt() * between).amax(dim=(1, 2))
@@ -146,7 +146,7 @@ class InterpolatingVectors:
 
 
 def _accuracy(x: Tensor, digits: Tensor) -> float:
-    """How well the last quarter is read with the rest as references."""
+    """The accuracy on the last quarter, with the rest as references."""
     vectors, known = x.flatten(1), len(x) * 3 // 4
     scores = InterpolatingVectors(vectors[:known], digits[:known]).scores(vectors[known:])
     return (scores.argmax(dim=1) == digits[known:]).float().mean().item()
@@ -161,15 +161,16 @@ def _tensor(images: Pixels) -> Tensor:
 
 
 def _through(layers: nn.Module, x: Tensor) -> Tensor:
-    """`layers` in batches that fit into any memory."""
+    """The output of `layers`, computed in batches to save memory."""
     return torch.cat([layers(part) for part in _batches(x)])
 
 
 class Neocognitron:
     """Contrast, edges (US1-UC1), learnt features (US2-UC2, and more pairs if asked for), interpolating vectors.
 
-    Nothing in it is a parameter of gradient descent. `templates` bounds the number of cells of each learnt layer. Its
-    threshold is the one of `THETAS` with which a part of the training images is read best by references from the rest.
+    Nothing is trained by gradient descent. `templates` limits the number of cells of each learnt layer. The threshold
+    of a learnt layer is chosen from `THETAS`: the one that reads a part of the training images best, with the others as
+    references.
     """
 
     def __init__(self, seed: int, templates: tuple[int, ...] = (150,)) -> None:
@@ -177,7 +178,7 @@ class Neocognitron:
 
     @torch.inference_mode()
     def fit(self, images: Pixels, labels: NDArray[np.uint8]) -> None:
-        """Learns from n x 28 x 28 images and their n digits: the middle layers without the digits, the last with."""
+        """Learns from n x 28 x 28 images and their n digits. Only the top layer uses the digits."""
         generator = torch.Generator().manual_seed(self._seed)
         self.layers = nn.Sequential(Contrast(), S(edges(), EDGE_THETA), C())
         order = torch.randperm(len(images), generator=generator)
@@ -193,7 +194,7 @@ class Neocognitron:
 
     @torch.inference_mode()
     def scores(self, images: Pixels) -> NDArray[np.float32]:
-        """n x 28 x 28 -> n x 10 in 0..1, the cosines of `InterpolatingVectors`: no probabilities."""
-        found = [self.top.scores(self.layers(part).flatten(1)) for part in _batches(_tensor(images))]
-        scores: NDArray[np.float32] = torch.cat(found).numpy()
+        """n x 28 x 28 -> n x 10 in 0..1: the cosines of `InterpolatingVectors`, not probabilities."""
+        batches = [self.top.scores(self.layers(part).flatten(1)) for part in _batches(_tensor(images))]
+        scores: NDArray[np.float32] = torch.cat(batches).numpy()
         return scores

@@ -1,4 +1,4 @@
-"""A tiny vision transformer: no convolution, no pooling; where things are has to be learnt (2020)."""
+"""A tiny vision transformer (2020): without convolution or pooling, it must learn positions."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from model.labels import CLASSES
 
-PATCH: Final = 7  # pixels: 16 patches; with 4 there are 49, which take three times as long
+PATCH: Final = 7  # pixels, so there are 16 patches; a side of 4 gives 49 patches and takes three times as long
 
 
 class Block(nn.Module):
-    """Attention, then a layer for each token on its own; both normalise first and add to what came in."""
+    """Attention, then two linear layers for each token. Both normalise their input and add their output to it."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -28,8 +28,9 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. About 140,000 weights.
 
-    Dosovitskiy et al.: An image is worth 16x16 words (2020): linear patches, learned positions, a class token, pre-norm
-    blocks; without dropout, and with hidden layers twice as wide as a token where the paper's are four times.
+    Dosovitskiy et al.: An image is worth 16x16 words (2020). As in the paper: linear patches, learned positions, a
+    class token, pre-norm blocks. Not as in the paper: no dropout, and hidden layers are twice as wide as a token, not
+    four times.
     """
 
     def __init__(self, width: int = 64, depth: int = 4, heads: int = 4) -> None:

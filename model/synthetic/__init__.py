@@ -1,5 +1,5 @@
-"""Digits that the project draws itself: `styles` are ways of writing, `digits` draws them, `outliers` are no digits."""
+"""Synthetic images: `styles` holds ways of writing, `digits` draws them, `outliers` makes pictures without a digit."""
 
-from model.synthetic.digits import CAREFUL, HAND, Labelled, Hand, Seed, draw, write, written
+from model.synthetic.digits import CAREFUL, HAND, Hand, Labelled, Seed, draw, write, written
 
-__all__ = ["CAREFUL", "HAND", "Labelled", "Hand", "Seed", "draw", "write", "written"]
+__all__ = ["CAREFUL", "HAND", "Hand", "Labelled", "Seed", "draw", "write", "written"]

@@ -1,7 +1,7 @@
-"""Digits drawn by the project itself: the styles of `model.synthetic.styles`, written by a thousand hands.
+"""Synthetic digits: the styles of `model.synthetic.styles` with random variation, as if many people wrote them.
 
-Everything between a style and its picture is linear in the style's points until the pen comes down, so that all images
-of a style are drawn together: one matrix makes curves of their jittered points, and the pen is a disc moved along them.
+All images of a style are drawn together. One matrix turns their jittered points into curves, because a curve is linear
+in its points. The pen is a disc that moves along the curve.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,38 +20,41 @@ from model.synthetic.styles import STYLES, Style
 
 Point: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
-Labelled: TypeAlias = tuple[Pixels, NDArray[np.uint8]]  # n x 28 x 28 from `canonical`, n labels
+Labelled: TypeAlias = tuple[Pixels, NDArray[np.uint8]]  # n x 28 x 28 canonical images, n labels
 Seed: TypeAlias = int | Sequence[int]
 
-SIZES: Final = (8, 12, 16, 20, 28, 40)  # pixels, the longer side of a digit: from a coarse scan to a fine one
+SIZES: Final = (8, 12, 16, 20, 28, 40)  # pixels, the longer side of a digit: from coarse to fine scans
 SIZE_SHARES: Final = (0.05, 0.07, 0.13, 0.35, 0.3, 0.1)
-MARGIN: Final = 2  # pixels around it
-SPACING: Final = 0.028  # of two discs along a stroke, in shares of the digit: about a pixel of the sizes most drawn
+MARGIN: Final = 2  # pixels around the digit
+SPACING: Final = 0.028  # between two discs along a stroke, as a share of the digit: about a pixel in the common sizes
 
 
 @dataclass(frozen=True)
 class Hand:
-    """How far writers stray from a style; every image draws its own strays. Lengths are shares of the digit's box."""
+    """How much writers vary a style. Every image gets random amounts. Lengths are shares of the digit's box."""
 
     jitter: float = 0.04  # of each point, standard deviation
     lift: float = 0.03  # of each stroke as a whole, standard deviation
-    short: float = 0.1  # share of a stroke missing at either end, at most
-    swell: float = 0.25  # of the box's upper against its lower half, left against right: log of the exponent, s.d.
+    short: float = 0.1  # the greatest share of a stroke that is missing at either end
+    swell: float = 0.25  # log of the exponent that widens one half of the box against the other, standard deviation
     bend: float = 0.04  # standard deviation
     aspect: float = 0.25  # log of width over height, standard deviation
     slant: tuple[float, float] = (0.12, 0.2)  # sideways per height, mean (to the right) and standard deviation
     rotation: float = 6  # degrees, standard deviation
     pen: tuple[float, float] = (0.05, 0.27)  # width, log-uniform
-    pressure: float = 0.3  # of the pen's width along a stroke, at most
+    pressure: float = 0.3  # the greatest change of the pen's width along a stroke, as a share of it
     bilevel: float = 0.15  # share of images without grey levels
 
 
-HAND: Final = Hand()  # a few per cent of what it writes nobody could read: what people write varies as much
-CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 %
+HAND: Final = Hand()  # a few per cent of its digits are illegible: real handwriting varies as much
+CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 % are illegible
 
 
 def write(count: int, seed: Seed, hand: Hand = HAND) -> Labelled:
-    """`count` digits in random order, made canonical, which may refuse one in thousands. Equal seeds, equal images."""
+    """`count` canonical digits in random order. Equal seeds give equal images.
+
+    `canonical` refuses a digit in some thousands; there are then fewer than `count`.
+    """
     rng = np.random.default_rng(seed)
     digits = rng.integers(CLASSES, size=count).astype(np.uint8)
     pictures: list[Pixels] = [np.empty(0, np.uint8)] * count
@@ -69,12 +72,12 @@ def write(count: int, seed: Seed, hand: Hand = HAND) -> Labelled:
 
 
 def written(style: Style, count: int, hand: Hand, rng: Generator) -> Iterator[tuple[int, Pixels]]:
-    """(which, picture) `count` times: ink bright on 0, uint8, of the sizes in `SIZES`."""
+    """Yields (index, picture) `count` times: bright ink on 0, uint8, in the sizes of `SIZES`."""
     path = _path(style.strokes)
     points = np.repeat(path.points[None], count, axis=0)
     points += rng.normal(0, hand.jitter, points.shape) * rng.uniform(0, 2, (count, 1, 1))
     points += rng.normal(0, hand.lift, (count, path.strokes, 2))[:, path.stroke_of_point]
-    curves = _strayed(path.weights @ points, hand, rng)
+    curves = _varied(path.weights @ points, hand, rng)
 
     ends = rng.uniform(-hand.short, hand.short, (count, path.strokes, 2)).clip(0)[:, path.stroke]
     drawn = (path.place >= ends[..., 0]) & (path.place <= 1 - ends[..., 1])
@@ -92,8 +95,8 @@ def written(style: Style, count: int, hand: Hand, rng: Generator) -> Iterator[tu
             yield from zip(some, np.rint(ink * 255).astype(np.uint8), strict=True)
 
 
-def _strayed(curves: Floats, hand: Hand, rng: Generator) -> Floats:
-    """n x k x 2 in the box 0..1, each with its own proportions, bend, slant and turn."""
+def _varied(curves: Floats, hand: Hand, rng: Generator) -> Floats:
+    """Gives each of n x k x 2 curves in the box 0..1 its own proportions, bend, slant and rotation."""
     n = len(curves)
 
     def normal(spread: float) -> Floats:
@@ -112,7 +115,8 @@ def _strayed(curves: Floats, hand: Hand, rng: Generator) -> Floats:
 def _placed(
     curves: Floats, radius: Floats, drawn: NDArray[np.bool_], size: int, rng: Generator
 ) -> tuple[Floats, Floats]:
-    """Curves and radii in pixels, so that the ink's longer side is `size`; what is not drawn gets no radius."""
+    """Scales curves and radii to pixels, so that the longer side of the ink is `size`. Points that are not drawn get a
+    negative radius."""
     low = np.where(drawn[..., None], curves, np.inf).min(axis=1, keepdims=True)
     high = np.where(drawn[..., None], curves, -np.inf).max(axis=1, keepdims=True)
     long_side = (high - low).max(axis=2, keepdims=True)
@@ -123,10 +127,11 @@ def _placed(
 
 
 def _inked(curves: Floats, radius: Floats, side: int) -> NDArray[np.float32]:
-    """n x side x side, 0..1: how much of each pixel lies under a disc of `radius` that passes along n x k x 2 `curves`.
+    """n x side x side, 0..1: the share of each pixel that is under a disc of `radius` moving along n x k x 2 `curves`.
 
-    The squared distance to a disc's middle is a sum over the axes, and the disc's edge is where it equals the squared
-    radius: the least difference over all discs takes an addition and a minimum per pixel and disc.
+    The squared distance to the centre of a disc is a sum over the two axes. At the edge of the disc it equals the
+    squared radius. So the least difference of the two over all discs takes one addition and one minimum for each pixel
+    and disc.
     """
     pixels = np.arange(side, dtype=np.float32) + np.float32(0.5)
     x, y = (np.square(pixels - curves[..., axis, None].astype(np.float32)) for axis in (0, 1))  # n x k x side
@@ -145,7 +150,7 @@ def _inked(curves: Floats, radius: Floats, side: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Path:
-    """A style made ready: `weights @ points` are places along its strokes."""
+    """A style, parsed: `weights @ points` are the places along its strokes."""
 
     points: Floats  # p x 2, 0..1
     weights: Floats  # k x p
@@ -185,18 +190,18 @@ def _path(strokes: str) -> _Path:
 
 
 def _spline(points: Floats) -> Floats:
-    """k x p: what p points weigh at k places, `SPACING` apart, on a cubic spline through them."""
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    spline = make_interp_spline(way, np.eye(len(points)), k=min(3, len(points) - 1))
-    weights: Floats = spline(np.linspace(0, way[-1], 1 + round(way[-1] / SPACING)))
+    """k x p: the weights of p points at k places on a cubic spline through them. The places are `SPACING` apart."""
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    spline = make_interp_spline(length, np.eye(len(points)), k=min(3, len(points) - 1))
+    weights: Floats = spline(np.linspace(0, length[-1], 1 + round(length[-1] / SPACING)))
     return weights
 
 
 def draw(digit: int, *, size: int, pen: float, canvas: tuple[int, int], at: Point = (0.5, 0.5)) -> NDArray[np.float32]:
-    """`digit` in its first style, `size` pixels tall with a round pen of `pen` times that, its middle at the share `at`
-    of `canvas` (width, height).
+    """Draws `digit` in its first style, without variation. Returns height x width, ink 1 on 0, anti-aliased.
 
-    Returns height x width, ink 1 on 0, anti-aliased.
+    The digit is `size` pixels tall. The pen is round, and `pen` times as wide as the digit is tall. The middle of the
+    digit is at the share `at` of `canvas` (width, height).
     """
     path = _path(STYLES[digit][0].strokes)
     side = max(canvas)

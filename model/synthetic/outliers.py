@@ -1,7 +1,7 @@
-"""Pictures that hold no digit: what the network learns to be unsure of, and what it is then judged by.
+"""Pictures without a digit: some teach the network to be unsure, others test whether it is.
 
-The two have nothing in common: signs, scribbles and pairs of digits written by `model.synthetic` to learn from; letters
-of printed typefaces, scribbles of another making and noise to be judged by.
+The two sets have nothing in common. The network learns from signs, scribbles and pairs of digits, written like
+synthetic digits. It is tested with printed letters, with scribbles that are made in another way, and with noise.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from model.canonical import Pixels, canonical_batch
 from model.labels import NO_DIGIT
-from model.synthetic.digits import HAND, Labelled, Hand, Seed, written
+from model.synthetic.digits import HAND, Hand, Labelled, Seed, written
 from model.synthetic.styles import SIGNS, STYLES, Style
 
-SCRIBBLES: Final = 60  # different ones to learn from; each is written by many hands
-# Without those that can be taken for a digit: B 8, D O Q o 0, G b 6, I J i j l 1, S s 5, Z z 2, g q 9, y 4
+SCRIBBLES: Final = 60  # different scribbles to learn from; each is written many times
+# Without the letters that look like a digit: B 8, D O Q o 0, G b 6, I J i j l 1, S s 5, Z z 2, g q 9, y 4
 LETTERS: Final = "ACEFHKLMNPRTUVWXYacdefhkmnprtuvwx"
 
 
 def taught(count: int, seed: Seed) -> Labelled:
-    """At most `count` pictures to learn from, made canonical: signs, scribbles and pairs of digits, a third each."""
+    """At most `count` canonical pictures to learn from: signs, scribbles and pairs of digits, a third each."""
     rng = np.random.default_rng(seed)
     scribbles = [Style("scribble", _scribble(rng)) for _ in range(SCRIBBLES)]
     pictures = [*_each(SIGNS, count - 2 * (count // 3), rng), *_each(scribbles, count // 3, rng)]
@@ -36,16 +36,16 @@ def taught(count: int, seed: Seed) -> Labelled:
 
 
 def _each(styles: Sequence[Style], count: int, rng: Generator, hand: Hand = HAND) -> list[Pixels]:
-    """`count` pictures, about as many of each style, in random order."""
+    """`count` pictures in random order, about equally many of each style."""
     counts = np.bincount(rng.integers(len(styles), size=count), minlength=len(styles))
-    found = [
+    pictures = [
         picture for style, n in zip(styles, counts, strict=True) for _, picture in written(style, int(n), hand, rng)
     ]
-    return [found[at] for at in rng.permutation(len(found))]
+    return [pictures[at] for at in rng.permutation(len(pictures))]
 
 
 def _scribble(rng: Generator) -> str:
-    """One to three strokes through random points, some of them corners, as a style's line."""
+    """One to three strokes through random points, some of them corners, in the notation of a style."""
     strokes = []
     for _ in range(rng.integers(1, 4)):
         points = rng.uniform(0, 100, (rng.integers(3, 9), 2))
@@ -55,7 +55,7 @@ def _scribble(rng: Generator) -> str:
 
 
 def _beside(left: Pixels, right: Pixels, rng: Generator) -> Pixels:
-    """Two pictures as one, side by side, of about the same height."""
+    """Two pictures side by side in one, with about the same height."""
     height = 32
     sized = [Image.fromarray(one).resize((height, height)) for one in (left, right)]  # `written` gives squares
     gap = int(rng.integers(-4, 5))
@@ -68,22 +68,22 @@ def _beside(left: Pixels, right: Pixels, rng: Generator) -> Pixels:
 
 
 def letters(count: int, seed: int) -> list[Pixels]:
-    """Pictures of printed letters in the typefaces that matplotlib brings, dark on white."""
+    """Pictures of printed letters, dark on white, in the typefaces that come with matplotlib."""
     rng = np.random.default_rng([seed, 2])
-    found = []
+    pictures = []
     for at in range(count):
         letter = LETTERS[at % len(LETTERS)]
         font = _font(str(rng.choice(_typefaces())))
         left, top, right, bottom = (round(side) for side in font.getbbox(letter))
         picture = Image.new("L", (right - left + 8, bottom - top + 8), 255)
         ImageDraw.Draw(picture).text((4 - left, 4 - top), letter, fill=0, font=font)
-        found.append(np.asarray(picture))
-    return found
+        pictures.append(np.asarray(picture))
+    return pictures
 
 
 @cache
 def _typefaces() -> tuple[str, ...]:
-    from matplotlib import get_data_path  # noqa: PLC0415 - half a second, and only judging needs it
+    from matplotlib import get_data_path  # noqa: PLC0415 - takes half a second, and only evaluation needs it
 
     folder = Path(get_data_path()) / "fonts" / "ttf"
     families = ("DejaVuSans", "DejaVuSerif", "STIXGeneral")
@@ -96,9 +96,9 @@ def _font(path: str) -> ImageFont.FreeTypeFont:
 
 
 def scribbles(count: int, seed: int) -> list[Pixels]:
-    """Pictures of a pen that wanders: every step turns by a little more or less than the last one."""
+    """Pictures of a wandering pen: each step turns a little more or less than the step before."""
     rng = np.random.default_rng([seed, 3])
-    found = []
+    pictures = []
     for _ in range(count):
         turns = np.cumsum(rng.normal(0, 0.06, 300)) + rng.normal(0, 0.05)
         direction = np.cumsum(turns) + rng.uniform(0, 2 * np.pi)
@@ -107,19 +107,19 @@ def scribbles(count: int, seed: int) -> list[Pixels]:
         picture = Image.new("L", (100, 100), 255)
         pen = int(rng.integers(3, 10))
         ImageDraw.Draw(picture).line([(float(x), float(y)) for x, y in way], fill=0, width=pen, joint="curve")
-        found.append(np.asarray(picture))
-    return found
+        pictures.append(np.asarray(picture))
+    return pictures
 
 
 def noise(count: int, seed: int) -> list[Pixels]:
-    """Pictures of nothing: random grey levels, from fine grain to blots."""
+    """Pictures of random grey levels, from fine grain to blots."""
     rng = np.random.default_rng([seed, 4])
     grain = rng.integers(0, 256, (count, 28, 28), np.uint8)
     return [np.asarray(Image.fromarray(one).filter(ImageFilter.GaussianBlur(at % 4))) for at, one in enumerate(grain)]
 
 
 def seen(pictures: list[Pixels]) -> tuple[Pixels, int]:
-    """What `canonical` makes of them, n x 28 x 28, and how many it refused."""
+    """The canonical images, n x 28 x 28, and the number of pictures that `canonical` refused."""
     images, refused = canonical_batch(pictures)
     return np.delete(images, list(refused), axis=0), len(refused)
 

@@ -1,7 +1,7 @@
-"""How people write digits: the strokes that `model.synthetic` draws from.
+"""The ways in which people write digits, as strokes. `model.synthetic.digits` draws them.
 
-A style is a line of points, in per cent of the digit's box: `x,y` with x to the right and y down, in the order in which
-the pen passes them. `!` after a point makes it a corner, `|` lifts the pen. To add a way of writing, add a line.
+A style is a line of points in per cent of the digit's box: `x,y`, x to the right and y down, in the order in which the
+pen passes them. `!` after a point makes it a corner. `|` lifts the pen. To add a way of writing, add a line.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Style:
 
     name: str
     strokes: str
-    weight: float = 1  # how often it is drawn, beside the digit's other styles
-    pen: float = 1  # how much thicker it can be drawn and still be read
+    weight: float = 1  # how often this style is used, relative to the other styles of the digit
+    pen: float = 1  # how many times thicker than usual the pen may be before the digit is illegible
 
 
 # fmt: off
@@ -159,7 +159,7 @@ STYLES: Final[dict[int, tuple[Style, ...]]] = {
     ),
 }
 
-# What is no digit, for the network to learn that there is such a thing. Letters that look like a digit are left out.
+# Signs that are not digits: the network learns to be unsure of them. Letters that look like a digit are left out.
 SIGNS: Final[tuple[Style, ...]] = (
     Style("A", "10,98 50,2! 90,98 | 26,64 74,64"),
     Style("C with serifs", "84,26 80,8! 50,2 18,24 12,56 28,90 60,98 88,84! 88,70"),

@@ -37,6 +37,15 @@ def test_another_version_of_canonical_is_refused(tmp_path):
     assert Predictor.load(tmp_path / "bundle", prove=False).predict(DIGITS)[3].digit == 3
 
 
+def test_another_number_of_labels_than_probabilities_is_refused(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    manifest = bundle.Manifest.model_validate_json((tmp_path / "bundle" / "manifest.json").read_bytes())
+    fewer = manifest.model_copy(update={"labels": ["x", "y"]})
+    (tmp_path / "bundle" / "manifest.json").write_text(fewer.model_dump_json())
+    with pytest.raises(BundleError, match="10 probabilities for 2 labels"):
+        Predictor.load(tmp_path / "bundle")
+
+
 def forged(folder, monkeypatch, **changes):
     """A bundle with a consistent manifest, whose golden file says something else than the model."""
     save = Golden.save
