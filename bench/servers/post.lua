@@ -1,4 +1,4 @@
--- For wrk: posts the files of the folder $BENCH_IMAGES in turn, raw, or in the form field $BENCH_FIELD.
+-- For wrk: posts the files of the folder $BENCH_IMAGES in turn: in the form field $BENCH_FIELD, or raw without it.
 local requests, turn = {}, 0
 
 function init()
