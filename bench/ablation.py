@@ -1,12 +1,11 @@
-"""What each part of the training buys: a DVC experiment for every part left out, and docs/ablation.md from them all.
+"""Measures what each part of the training buys: runs a DVC experiment without each part, and writes docs/ablation.md.
 
     python -m bench.ablation path/to/mnist        (about 20 minutes on 2 cores)
 
-On MNIST, whose validation split is large enough to show tenths of a per cent; no test image is looked at. Every
-experiment trains on as many images, which is a tenth of a full training. `dvc exp show` lists them afterwards.
+The experiments train on MNIST, because its validation split is large enough to show tenths of a per cent. They use no
+test image. Each of them sees a tenth of the images of a full training. `dvc exp show` lists them afterwards.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -16,18 +15,26 @@ from pathlib import Path
 import dvc.api
 from tqdm import tqdm
 
+from bench import command
+from pipelines import ingest
+
 TABLE = Path("docs/ablation.md")
-NO_AFFINE = {"train.augment.rotation": 0, "train.augment.scale": 0, "train.augment.shear": 0, "train.augment.shift": 0}
-NO_OTHER = {"train.augment.elastic": 0, "train.augment.stroke": 0, "train.augment.contrast": 0}
-VARIANTS: Mapping[str, Mapping[str, float]] = {
-    "everything, as it is": {},
+NO_AFFINE: dict[str, float] = {
+    "train.augment.rotation": 0,
+    "train.augment.scale": 0,
+    "train.augment.shear": 0,
+    "train.augment.shift": 0,
+}
+NO_OTHER: dict[str, float] = {"train.augment.elastic": 0, "train.augment.stroke": 0, "train.augment.contrast": 0}
+VARIANTS: Mapping[str, dict[str, float]] = {
+    "everything": {},
     "without rotation, scale, shear and shift": NO_AFFINE,
     "without elastic distortion": {"train.augment.elastic": 0},
     "without thicker and thinner strokes": {"train.augment.stroke": 0},
     "without changes of contrast": {"train.augment.contrast": 0},
     "without any of these": NO_AFFINE | NO_OTHER,
-    "without drawn digits": {"train.real_weight": 1000, "train.drawn": 0},
-    "without pictures that hold no digit": {"train.outliers": 0},
+    "without synthetic digits": {"train.real_weight": 1000, "train.drawn": 0},
+    "without pictures that have no digit": {"train.outliers": 0},
     "without the mean of the last weights": {"train.average": 0},
     "with label smoothing of 0.05": {"train.label_smoothing": 0.05},
     "half as wide": {"train.width": 8},
@@ -35,33 +42,34 @@ VARIANTS: Mapping[str, Mapping[str, float]] = {
 
 
 def experiment(name: str, settings: Mapping[str, object]) -> None:
-    """Trains with `settings` in a copy of the project; `dvc exp show` knows it as `name` from then on."""
+    """Trains with `settings` in a copy of the project, as the DVC experiment `name`."""
     values = [word for key, value in settings.items() for word in ("-S", f"{key}={value}")]
-    command = ["dvc", "exp", "run", "--temp", "--force", "-n", name, *values, "train"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = ["dvc", "exp", "run", "--temp", "--force", "-n", name, *values, "train"]
+    ran = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
     if ran.returncode:
-        sys.exit(f"{' '.join(command)}: {(ran.stderr or ran.stdout).strip().splitlines()[-1]}")
+        last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
+        sys.exit(f"bench: {' '.join(words)}: {''.join(last) or f'exit code {ran.returncode}'}")
 
 
 def results(names: list[str]) -> dict[str, dict[str, float]]:
-    """calibration.json of each experiment."""
+    """The metrics of each experiment, from its calibration.json."""
     return {name: dvc.api.metrics_show("out/calibration.json", rev=name) for name in names}
 
 
-def table(found: Mapping[str, list[dict[str, float]]], images: int) -> str:
-    seeds = len(next(iter(found.values())))
+def table(metrics: Mapping[str, list[dict[str, float]]], images: int) -> str:
+    seeds = len(next(iter(metrics.values())))
     lines = [
         "# What each part of the training buys",
         "",
-        f"Made by `make ablation`: {len(VARIANTS)} variants of the training, {seeds} seed(s) each, as DVC experiments"
-        f" on MNIST with {images:,} images seen. Accuracy on the validation split, the mean of the seeds and, in"
-        " brackets, the distance between the least and the greatest; `drawn` are digits that the project wrote itself,"
-        " in styles MNIST lacks.",
+        f"`make ablation` writes this page: {len(VARIANTS)} variants of the training, {seeds} seed(s) each, as DVC"
+        f" experiments on MNIST with {images:,} images seen. The table has the accuracy on the validation split: the"
+        " mean of the seeds and, in brackets, the difference between the highest and the lowest. The synthetic digits"
+        " have styles that MNIST lacks. The last column is the confidence below which the model abstains.",
         "",
-        "| | MNIST | drawn | refused below |",
+        "| | MNIST | synthetic | abstains below |",
         "|---|---|---|---|",
     ]
-    for variant, runs in found.items():
+    for variant, runs in metrics.items():
         cells = []
         for key in ("validation_accuracy_real", "validation_accuracy_drawn", "abstain_below"):
             values = [run[key] for run in runs]
@@ -71,28 +79,31 @@ def table(found: Mapping[str, list[dict[str, float]]], images: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mnist", type=Path, help="a folder with MNIST's four .gz files")
-    parser.add_argument("--images", type=int, default=100_000, help="seen in each training")
-    parser.add_argument("--seeds", type=int, default=2)
-    asked = parser.parse_args()
+    parser = command.Parser("ablation", __doc__)
+    parser.add_argument("mnist", type=command.mnist, help="the folder with MNIST's four .gz files")
+    parser.add_argument("--images", type=command.count, default=100_000, help="seen in each training")
+    parser.add_argument("--seeds", type=command.count, default=2, help="trainings of each variant")
+    arguments = parser.parse_args()
+    ingest.check(arguments.mnist)
     base = {
         "data.source": "mnist",
-        "data.mnist_dir": asked.mnist.resolve(),
-        "train.images_seen": asked.images,
+        "data.mnist_dir": arguments.mnist,
+        "train.images_seen": arguments.images,
         "train.passes": 0,
     }
     names = {
-        variant: [f"ablation-{number}-{seed}" for seed in range(asked.seeds)] for number, variant in enumerate(VARIANTS)
+        variant: [f"ablation-{number}-{seed}" for seed in range(arguments.seeds)]
+        for number, variant in enumerate(VARIANTS)
     }
-    for variant, settings in (bar := tqdm(VARIANTS.items(), unit="variant")):
+    for variant, settings in (bar := tqdm(VARIANTS.items(), unit="variant", disable=None)):
         bar.set_postfix_str(variant)
         for seed, name in enumerate(names[variant]):
             experiment(name, base | settings | {"train.seed": seed})
-    known = results([name for of in names.values() for name in of])
-    TABLE.write_text(table({variant: [known[name] for name in of] for variant, of in names.items()}, asked.images))
-    print(f"{TABLE}: {len(known)} experiments")
+    metrics = results([name for of_variant in names.values() for name in of_variant])
+    rows = {variant: [metrics[name] for name in of_variant] for variant, of_variant in names.items()}
+    TABLE.write_text(table(rows, arguments.images))
+    print(f"{TABLE}: {len(metrics)} experiments")
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -1,54 +1,53 @@
-"""What abuse costs the others: goodput under overload, p99 beside slow and large clients, the time a bomb takes.
+"""Measures what abuse costs other clients: goodput under overload, p99 beside slow clients, time to refuse a bomb.
 
-    make bench-abuse      (about a minute)
+    python -m bench.abuse        (about a minute)
 
-The service runs on CPU 0, the clients on CPU 1. Every figure is a ratio within one run, and each pair is measured in
-turns: the machine's speed drifts. Tests hold what is true on any machine (tests/service/edge/test_abuse.py).
+The service runs on one core and the clients on another. Every figure is a ratio within one run, and its two sides are
+measured in turns, because the machine's speed drifts. What is true on any machine is tested in
+tests/service/edge/test_abuse.py.
 """
 
-import argparse
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import httpx2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench import load
+from bench import command, load
 from bench.bombs import BOMBS, saved
-from bench.serving import server
+from bench.serving import cores, server
 from model.synthetic import draw
 
-TURNS = 3
+# Name, and how many times the peak the clients ask for; 0: each connection asks again once it is answered.
+OVERLOADS = (("open loop, 3x", 3), ("open loop, 10x", 10), ("closed loop", 0))
 
 
 def pictures() -> list[bytes]:
-    drawn = (np.rint(draw(digit, size=20, pen=0.1, canvas=(28, 28)) * 255).astype(np.uint8) for digit in range(10))
-    return [saved(Image.fromarray(pixels), "PNG") for pixels in drawn]
+    inks = (draw(digit, size=20, pen=0.1, canvas=(28, 28)) for digit in range(10))
+    return [saved(Image.fromarray(np.rint(ink * 255).astype(np.uint8)), "PNG") for ink in inks]
 
 
-def overload(port: int, requests: list[bytes], seconds: float) -> list[str]:
-    """Rows: goodput at three and ten times the peak that 64 connections reach, of the peak."""
-    kept: dict[str, list[float]] = {}
-    for _ in tqdm(range(TURNS), "overload", leave=False):
+def overload(port: int, requests: list[bytes], *, seconds: float, turns: int) -> dict[str, list[float]]:
+    """Goodput of 1,000 connections for each of `OVERLOADS`, as shares of the peak that 64 connections reach."""
+    shares: dict[str, list[float]] = {name: [] for name, _ in OVERLOADS}
+    for _ in tqdm(range(turns), "overload", leave=False, disable=None):
         peak = asyncio.run(load.run(port, requests, 64, seconds=seconds)).codes[200] / seconds
-        for name, connections, times in (("open loop, 3x", 1000, 3), ("open loop, 10x", 1000, 10), ("closed", 1000, 0)):
-            seen = asyncio.run(load.run(port, requests, connections, seconds=seconds, rate=times * peak or None))
-            kept.setdefault(name, []).append(seen.codes[200] / seconds / peak)
-    return [f"| goodput, {name}, 1,000 connections | {_range(values)} of the peak |" for name, values in kept.items()]
+        for name, times in OVERLOADS:
+            seen = asyncio.run(load.run(port, requests, 1000, seconds=seconds, rate=times * peak or None))
+            shares[name].append(seen.codes[200] / seconds / peak)
+    return shares
 
 
-def slow(port: int, requests: list[bytes]) -> str:
-    """p99 of eight clients beside 200 that send a byte every half second, over p99 without them."""
+def slow(port: int, requests: list[bytes], *, seconds: float, turns: int) -> list[float]:
+    """p99 of eight clients beside 200 that send a byte every half second, over p99 without the 200."""
 
     async def p99() -> float:
-        return float(np.percentile((await load.run(port, requests, 8, seconds=2)).took, 99))
+        return float(np.percentile((await load.run(port, requests, 8, seconds=seconds)).took, 99))
 
     async def once() -> float:
         alone = await p99()
@@ -69,23 +68,24 @@ def slow(port: int, requests: list[bytes]) -> str:
             writer.close()
         return beside / alone
 
-    return f"| p99 beside 200 slow clients | {_range([asyncio.run(once()) for _ in range(TURNS)])} times p99 without |"
+    return [asyncio.run(once()) for _ in tqdm(range(turns), "slow clients", leave=False, disable=None)]
 
 
-def bombs(address: str, requests: list[bytes]) -> list[str]:
-    """Rows: how long each bomb takes to be refused, over an ordinary picture."""
-    picture = requests[0].partition(b"\r\n\r\n")[2]
+def bombs(address: str, picture: bytes) -> dict[str, float]:
+    """The time until the service refuses each bomb, over the time of a prediction for `picture`."""
     with httpx2.Client(base_url=address, timeout=30) as client:
 
         def took(body: bytes) -> float:
-            times = []
-            for _ in range(20):
-                begun = time.perf_counter()
-                client.post("/predict", content=body)
-                times.append(time.perf_counter() - begun)
-            return statistics.median(times)
+            begun = time.perf_counter()
+            client.post("/predict", content=body)
+            return time.perf_counter() - begun
 
-        return [f"| {name} | {took(body) / took(picture):.1f} times a digit |" for name, body in BOMBS.items()]
+        ratios = {}
+        for name, body in tqdm(BOMBS.items(), "bombs", leave=False, disable=None):
+            turns = [(took(body), took(picture)) for _ in range(20)]
+            bomb, ordinary = (statistics.median(times) for times in zip(*turns, strict=True))
+            ratios[name] = bomb / ordinary
+        return ratios
 
 
 def _range(values: list[float]) -> str:
@@ -93,22 +93,35 @@ def _range(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=Path("out/champion"))
-    parser.add_argument("--seconds", type=float, default=3, help="of load for each figure of the overload")
-    asked = parser.parse_args()
-    if not (asked.bundle / "model.onnx").exists():
-        sys.exit(f"bench: no bundle at {asked.bundle}; run dvc repro first")
-    requests = [load.request("/predict", picture) for picture in pictures()]
-    os.sched_setaffinity(0, {1} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    parser = command.Parser("abuse", __doc__)
+    parser.add_argument("--bundle", type=command.bundle, default=command.CHAMPION)
+    parser.add_argument("--seconds", type=command.seconds, default=3.0, help="of load for each figure of the overload")
+    parser.add_argument("--turns", type=command.count, default=3, help="of each measurement")
+    arguments = parser.parse_args()
+    turns = arguments.turns
+    digits = pictures()
+    requests = [load.request("/predict", digit) for digit in digits]
+    for_server, for_clients = cores()
+    os.sched_setaffinity(0, {for_clients})
     with tempfile.TemporaryDirectory() as folder:
-        env = {"NEOCOG_BUNDLE": str(asked.bundle.resolve()), "NEOCOG_JOURNAL": f"sqlite:///{folder}/journal.db"}
-        with server(["service"], Path(folder), {0}, **env) as (address, _, _):
+        env = {"NEOCOG_BUNDLE": str(arguments.bundle), "NEOCOG_JOURNAL": f"sqlite:///{folder}/journal.db"}
+        with server(["service"], {for_server}, **env) as (address, _, _):
             port = int(address.rpartition(":")[2])
-            print("| what | figure |\n|---|---|")
-            for row in (*overload(port, requests, asked.seconds), slow(port, requests), *bombs(address, requests)):
-                print(row)
+            goodput = overload(port, requests, seconds=arguments.seconds, turns=turns)
+            slowed = slow(port, requests, seconds=min(arguments.seconds, 2.0), turns=turns)
+            refused = bombs(address, digits[0])
+    print("| measured | figure |\n|---|---|")
+    for name, shares in goodput.items():
+        print(f"| goodput, {name}, 1,000 connections | {_range(shares)} of the peak |")
+    print(f"| p99 beside 200 slow clients | {_range(slowed)} times p99 without them |")
+    for name, ratio in refused.items():
+        print(f"| {name} | {ratio:.1f} times a digit |")
+    worst = min(statistics.median(shares) for shares in goodput.values())
+    print(
+        f"\nLeast goodput {worst:.2f} of the peak; p99 {statistics.median(slowed):.2f} times as high beside slow clients;"
+        f" the costliest bomb {max(refused.values()):.1f} times a digit."
+    )
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -1,4 +1,7 @@
-"""Small files that claim to be huge, or unpack to much more than they are. A service must refuse them unread."""
+"""Bombs: small files that claim to be huge, or that unpack to something huge. A service must refuse them undecoded.
+
+`bench.abuse` and tests/service/edge/test_abuse.py use this module; it has no command of its own.
+"""
 
 import io
 import struct
@@ -12,7 +15,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def claiming(width: int, height: int, data: bytes = b"", *between: bytes) -> bytes:
-    """A PNG whose header claims so many pixels."""
+    """A PNG whose header claims `width` x `height` pixels. The chunks `between` stand before the data."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(between) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -27,7 +30,7 @@ def saved(image: Image.Image, kind: str) -> bytes:
 
 WHITE = Image.new("RGB", (64, 64), "white")
 ZEROS = zlib.compress(bytes(50_000_000), 9)
-# Headers of formats that a few bytes suffice for.
+# Whole files of formats in which a header is enough.
 BMP = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 10**9, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
 GIF = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;"
 WEBP = b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<IB", 10, 0) + b"\0\0\0" + b"\xfe\x3f\0" * 2

@@ -1,83 +1,89 @@
-"""What `canonical` takes, by kind and size of picture: alone, and in a batch of 64.
+"""Measures what `canonical` costs, by kind and size of picture: for one picture, and in a batch of 64.
 
-    python -m bench.canonical [--mnist path/to/mnist]
+    python -m bench.canonical [--mnist path/to/mnist]        (about a minute)
 
-The pictures are decoded already. Processor time of one thread, the least of several rounds: what else runs on the
-machine hardly counts. Digits are drawn, or MNIST's training images with `--mnist`.
+The pictures are decoded already. The figures are processor time of one thread, the least of several rounds, so that
+other load on the machine hardly counts. The digits are synthetic; `--mnist` adds a row of MNIST's training images.
 """
 
-import argparse
-import time
-from collections.abc import Callable
-from pathlib import Path
+import sys
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from bench import command
+from bench.clock import processor_time
 from model.canonical import Pixels, canonical, canonical_batch
 from model.synthetic import draw
 from pipelines import ingest
 
 BATCH = 64
-ROUNDS = 30
+CLEAN = "28x28, clean, to be enlarged"
 
 
-def spent(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Seconds of processor time, in the quickest of the rounds."""
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        work()
-        times.append(time.thread_time() - start)
-    return min(times)
-
-
-def drawn(width: int, height: int, *, size: float, count: int = BATCH) -> list[Pixels]:
-    """Digits, ink bright on 0, in different places."""
+def digits(width: int, height: int, *, size: int, count: int = BATCH) -> list[Pixels]:
+    """Synthetic digits in different places, bright ink on 0."""
     rng = np.random.default_rng(0)
-    return [
-        np.rint(draw(k % 10, size=size, pen=0.1, canvas=(width, height), at=tuple(rng.uniform(0.3, 0.7, 2))) * 255)
-        .clip(0, 255)
-        .astype(np.uint8)
-        for k in range(count)
-    ]
+    places = [tuple(rng.uniform(0.3, 0.7, 2).tolist()) for _ in range(count)]
+    inks = (draw(k % 10, size=size, pen=0.1, canvas=(width, height), at=place) for k, place in enumerate(places))
+    return [np.rint(ink * 255).clip(0, 255).astype(np.uint8) for ink in inks]
 
 
 def photo(digit: Pixels) -> Pixels:
-    """Dark on paper, the light uneven, with a sensor's grain."""
+    """Dark ink on paper in uneven light, with a sensor's grain."""
     light = np.linspace(0.6, 1, digit.shape[1], dtype=np.float32)
     grain = np.random.default_rng(0).normal(0, 4, digit.shape).astype(np.float32)
-    return np.rint((230 - digit * np.float32(180 / 255)) * light + grain).clip(0, 255).astype(np.uint8)
+    levels: Pixels = np.rint((230 - digit * np.float32(180 / 255)) * light + grain).clip(0, 255).astype(np.uint8)
+    return levels
 
 
-def report(name: str, images: list[Pixels]) -> None:
-    """One line: microseconds for each image, alone and in the batch."""
-    alone = np.mean([spent(lambda image=image: canonical(image)) for image in images])
-    together = spent(lambda: canonical_batch(images)) / len(images)
-    print(f"{name:42} {alone * 1e6:9,.0f} {together * 1e6:9,.0f}")
+def small_pictures() -> dict[str, list[Pixels]]:
+    clean = digits(28, 28, size=16)
+    return {
+        CLEAN: clean,
+        "28x28, dark on paper": [255 - digit for digit in clean],
+        "28x28, photo": [photo(digit) for digit in clean],
+        "8x8, scan": [np.asarray(Image.fromarray(digit[5:23, 5:23]).resize((8, 8))) for digit in clean],
+        "280x280, clean": digits(280, 280, size=180),
+        "320x240, photo": [photo(digit) for digit in digits(320, 240, size=120)],
+    }
+
+
+def large_pictures() -> dict[str, list[Pixels]]:
+    pictures = {}
+    for megapixels, width, height in ((2, 1600, 1200), (12, 4000, 3000)):
+        clean = digits(width, height, size=height // 4, count=1)
+        pictures[f"{megapixels} megapixels, clean"] = clean
+        pictures[f"{megapixels} megapixels, photo"] = [photo(clean[0])]
+    return pictures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mnist", type=Path, help="the folder with MNIST's train-images-idx3-ubyte.gz")
-    folder = parser.parse_args().mnist
+    parser = command.Parser("canonical", __doc__)
+    parser.add_argument("--mnist", type=command.mnist, help="the folder with MNIST's four .gz files")
+    parser.add_argument("--rounds", type=command.count, default=30, help="the quickest of them counts")
+    arguments = parser.parse_args()
+    mnist = {}
+    if folder := arguments.mnist:
+        mnist["28x28, MNIST"] = list(ingest.idx(folder / "train-images-idx3-ubyte.gz")[:BATCH])
+    rows = list(chain(mnist.items(), small_pictures().items(), large_pictures().items()))
     print(f"{'us for each image':42} {'alone':>9} {'of ' + str(BATCH):>9}")
-    if folder:
-        mnist = ingest.idx(folder / "train-images-idx3-ubyte.gz")[:BATCH]
-        report("28x28, MNIST", list(mnist))
-    digits = drawn(28, 28, size=16)
-    report("28x28, clean, to be enlarged", digits)
-    report("28x28, dark on paper", [255 - digit for digit in digits])
-    report("28x28, photo", [photo(digit) for digit in digits])
-    report("8x8, scan", [np.asarray(Image.fromarray(digit[5:23, 5:23]).resize((8, 8))) for digit in digits])
-    report("280x280, clean", drawn(280, 280, size=180))
-    report("320x240, photo", [photo(digit) for digit in drawn(320, 240, size=120)])
-    for megapixels, width, height in ((2, 1600, 1200), (12, 4000, 3000)):
-        (image,) = drawn(width, height, size=height / 4, count=1)
-        for kind, levels in (("clean", image), ("photo", photo(image))):
-            took = spent(lambda levels=levels: canonical(levels), rounds=5)
-            print(f"{f'{megapixels} megapixels, {kind}':42} {took * 1e6:9,.0f}")
+    measured = {}
+    for name, images in tqdm(rows, unit="row", leave=False, disable=None):
+        rounds = arguments.rounds if len(images) > 1 else min(arguments.rounds, 5)
+        alone = np.mean(processor_time(*(partial(canonical, image) for image in images), rounds=rounds)) * 1e6
+        line = f"{name:42} {alone:9,.0f}"
+        if len(images) > 1:
+            (seconds,) = processor_time(partial(canonical_batch, images), rounds=rounds)
+            measured[name] = alone, seconds / len(images) * 1e6
+            line += f" {measured[name][1]:9,.0f}"
+        tqdm.write(line, file=sys.stdout)
+    alone, in_batch = measured[CLEAN]
+    print(f"A clean 28x28 digit takes {alone:,.0f} us alone and {in_batch:,.0f} us in a batch of {BATCH}.")
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

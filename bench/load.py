@@ -1,6 +1,7 @@
-"""An open loop: so many requests are due each second, whether the service keeps up or not.
+"""Load in an open loop: a fixed number of requests is due each second, whether the service keeps up or not.
 
 wrk is a closed loop: each of its connections waits for an answer, so a slow service is asked less. People do not wait.
+`bench.abuse` and tests/service/edge/test_abuse.py use this module; it has no command of its own.
 """
 
 import asyncio
@@ -9,27 +10,28 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """What the clients counted."""
 
     codes: Counter[int] = field(default_factory=Counter)
-    took: list[float] = field(default_factory=list)  # seconds, of those answered with 200
-    unsent: int = 0  # due, but every connection still waited
+    took: list[float] = field(default_factory=list)  # seconds of each request that was answered with 200
+    unsent: int = 0  # requests that were due while every connection waited
     lost: int = 0  # connections that ended early
 
 
 class _Connection(asyncio.Protocol):
-    """Asks, one request at a time."""
+    """Sends one request at a time."""
 
     def __init__(self, free: deque["_Connection"], seen: Seen) -> None:
         self._free, self._seen = free, seen
-        self._buffer, self._begun, self._missing = b"", 0.0, -1
+        self._buffer, self._begun = b"", 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # that of a stream
         self._free.append(self)
 
     def ask(self, request: bytes) -> None:
@@ -71,9 +73,9 @@ async def run(
     count: float = math.inf,
     rate: float | None = None,
 ) -> Seen:
-    """Sends `requests` in turn, for so many seconds or until `count` are sent.
+    """Sends `requests` in turn, for `seconds` or until `count` are sent. Then waits for the last answers.
 
-    `rate` of them are due each second. Without a rate each connection asks again once it is answered.
+    `rate` of them are due each second. Without a rate, each connection sends the next one once it is answered.
     """
     loop = asyncio.get_running_loop()
     free: deque[_Connection] = deque()
