@@ -25,7 +25,7 @@ NO_AFFINE: dict[str, float] = {
     "train.augment.shear": 0,
     "train.augment.shift": 0,
 }
-NO_OTHER: dict[str, float] = {"train.augment.elastic": 0, "train.augment.stroke": 0, "train.augment.contrast": 0}
+NO_OTHER: dict[str, float] = {f"train.augment.{name}": 0 for name in ("elastic", "stroke", "contrast")}
 VARIANTS: Mapping[str, dict[str, float]] = {
     "everything": {},
     "without rotation, scale, shear and shift": NO_AFFINE,

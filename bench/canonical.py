@@ -24,7 +24,7 @@ BATCH = 64
 CLEAN = "28x28, clean, to be enlarged"
 
 
-def digits(width: int, height: int, *, size: int, count: int = BATCH) -> list[Pixels]:
+def digits(width: int, height: int, *, size: int, count: int) -> list[Pixels]:
     """Synthetic digits in different places, bright ink on 0."""
     rng = np.random.default_rng(0)
     places = [tuple(rng.uniform(0.3, 0.7, 2).tolist()) for _ in range(count)]
@@ -40,15 +40,15 @@ def photo(digit: Pixels) -> Pixels:
     return levels
 
 
-def small_pictures() -> dict[str, list[Pixels]]:
-    clean = digits(28, 28, size=16)
+def small_pictures(count: int = BATCH) -> dict[str, list[Pixels]]:
+    clean = digits(28, 28, size=16, count=count)
     return {
         CLEAN: clean,
         "28x28, dark on paper": [255 - digit for digit in clean],
         "28x28, photo": [photo(digit) for digit in clean],
         "8x8, scan": [np.asarray(Image.fromarray(digit[5:23, 5:23]).resize((8, 8))) for digit in clean],
-        "280x280, clean": digits(280, 280, size=180),
-        "320x240, photo": [photo(digit) for digit in digits(320, 240, size=120)],
+        "280x280, clean": digits(280, 280, size=180, count=count),
+        "320x240, photo": [photo(digit) for digit in digits(320, 240, size=120, count=count)],
     }
 
 

@@ -1,0 +1,21 @@
+import subprocess
+import sys
+
+from bench.bombs import BOMBS
+from tests.conftest import REPOSITORY
+
+
+def test_it_measures_overload_slow_clients_and_bombs(bundle):
+    # A process of its own, because it pins itself to one core.
+    words = [sys.executable, "-m", "bench.abuse", "--bundle", bundle, "--seconds", "0.1", "--turns", "1"]
+    ran = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in ran.stdout.splitlines()[2:-2]]
+    assert rows == [
+        "goodput, open loop, 3x, 1,000 connections",
+        "goodput, open loop, 10x, 1,000 connections",
+        "goodput, closed loop, 1,000 connections",
+        "p99 beside 200 slow clients",
+        *BOMBS,
+    ]
+    assert ran.stdout.splitlines()[-1].startswith("The least goodput is ")
