@@ -14,20 +14,21 @@ from tests.model.photos import PHOTOS, on_page
 
 OUT = Path("docs/canonical.png")
 WIDTH, HEIGHT, SEEN, GAP, LINE = 128, 96, 56, 8, 12  # pixels
+GROUND = "#c8ccd4"
 
 
 def main() -> None:
     names = [name for name in PHOTOS if name != "clean"]
     columns = 5
     cell = HEIGHT + SEEN + LINE + 2 * GAP
-    sheet = Image.new("RGB", (columns * (WIDTH + GAP) + GAP, -(-len(names) // columns) * cell + GAP), "#c8ccd4")
+    sheet = Image.new("RGB", (columns * (WIDTH + GAP) + GAP, -(-len(names) // columns) * cell + GAP), GROUND)
     write = ImageDraw.Draw(sheet)
-    for place, name in enumerate(names):
-        rng = np.random.default_rng(place)
-        digit = np.rint(draw(place % 10, size=20, pen=0.12, canvas=(28, 28)) * 255).clip(0, 255).astype(np.uint8)
+    for index, name in enumerate(names):
+        rng = np.random.default_rng(index)
+        digit = np.rint(draw(index % 10, size=20, pen=0.12, canvas=(28, 28)) * 255).clip(0, 255).astype(np.uint8)
         share = on_page(digit, rng.uniform(3, 6), (240, 320), (rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.9)))
         photo = PHOTOS[name](share, rng)
-        left, top = GAP + place % columns * (WIDTH + GAP), GAP + place // columns * cell
+        left, top = GAP + index % columns * (WIDTH + GAP), GAP + index // columns * cell
         sheet.paste(_shown(photo), (left, top + LINE))
         seen = Image.fromarray(canonical(photo)).resize((SEEN, SEEN), Image.Resampling.NEAREST)
         sheet.paste(seen, (left + (WIDTH - SEEN) // 2, top + LINE + HEIGHT + GAP // 2))
@@ -37,17 +38,14 @@ def main() -> None:
 
 
 def _shown(photo: Image.Image) -> Image.Image:
-    """As the file holds it (a turned photo lies on its side), within the cell; transparency as a chequered ground."""
+    """The photo scaled to its cell, without its EXIF rotation. Chequers show where it is transparent."""
     photo = photo.convert("RGBA")
     scale = min(WIDTH / photo.width, HEIGHT / photo.height)
     small = photo.resize((round(photo.width * scale), round(photo.height * scale)))
     y, x = np.indices((HEIGHT, WIDTH)) // 6
     chequers = np.where((y + x) % 2, 235, 255).astype(np.uint8)
-    shown = (
-        Image.fromarray(chequers).convert("RGB")
-        if photo.getextrema()[3][0] < 255
-        else Image.new("RGB", (WIDTH, HEIGHT), "#c8ccd4")
-    )
+    transparent = bool((np.asarray(photo.getchannel("A")) < 255).any())
+    shown = Image.fromarray(chequers).convert("RGB") if transparent else Image.new("RGB", (WIDTH, HEIGHT), GROUND)
     shown.paste(small, ((WIDTH - small.width) // 2, (HEIGHT - small.height) // 2), small)
     return shown
 

@@ -1,4 +1,7 @@
-"""`make demo`: starts the service on a free port, asks it about samples/, prints the answers, stops it."""
+"""Starts the service on a free port, sends it the pictures in samples/, prints its answers, and stops it.
+
+python -m samples.demo        (`make demo` runs the pipeline first)
+"""
 
 import json
 import os
@@ -26,15 +29,15 @@ def main() -> None:
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait(timeout=10)
-    print(f"\n  {'image':<28}{'digit':>6}{'confidence':>12}   ask it yourself, after `make serve`")
+    print(f"\n  {'image':<28}{'digit':>6}{'confidence':>12}   the same request, after `make serve`")
     for path, answer in answers.items():
-        wrong = "" if path.stem.endswith(str(answer["digit"])) else f"  <- drawn as {path.stem[-1]}"
-        ask = f"curl -F image=@{path} localhost:8000/predict"
-        print(f"  {path!s:<28}{answer['digit']:>6}{answer['confidence']:>12.1%}   {ask}{wrong}")
+        error = "" if path.stem.endswith(str(answer["digit"])) else f"  <- the picture shows a {path.stem[-1]}"
+        request = f"curl -F image=@{path} localhost:8000/predict"
+        print(f"  {path!s:<28}{answer['digit']:>6}{answer['confidence']:>12.1%}   {request}{error}")
 
 
 def _address(service: subprocess.Popen[str]) -> str:
-    """Where the service listens, from its own log; what comes after that is read on, so that its pipe never fills."""
+    """The address in the service's log. A thread reads the rest of the log: a full pipe would block the service."""
     log = []
     assert service.stderr is not None
     for line in service.stderr:

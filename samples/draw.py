@@ -1,8 +1,12 @@
-"""Draws samples/, the pictures that `make demo` asks about, what the network sees of them, and the styles it learns."""
+"""Draws the pictures in samples/, docs/seen.png (what the network sees of them), and docs/styles.png (the styles).
+
+python -m samples.draw
+"""
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.canonical import canonical
@@ -33,7 +37,7 @@ def main() -> None:
 
 
 def _styles(hands: int = 3) -> Image.Image:
-    """Every style as `hands` hands write it, one below the other; a band for each digit, the signs in the last."""
+    """Every style, written `hands` times, one below the other. Each digit has a band; signs have the last."""
     rng = np.random.default_rng(0)
     per_band = max(map(len, STYLES.values()))
     signs = [SIGNS[at : at + per_band] for at in range(0, len(SIGNS), per_band)]
@@ -48,12 +52,12 @@ def _styles(hands: int = 3) -> Image.Image:
     return sheet.resize((sheet.width * 3 // 2, sheet.height * 3 // 2)).quantize(16)
 
 
-def _save(name: str, levels: np.ndarray) -> None:
+def _save(name: str, levels: NDArray[np.floating]) -> None:
     Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8)).save(SAMPLES / f"{name}.png", optimize=True)
 
 
 def _compare(paths: list[Path]) -> Image.Image:
-    """Each sample as it is sent, and below it the 28x28 that `canonical` makes of it."""
+    """Each picture as it is sent, and below it the 28x28 that `canonical` makes of it."""
     width, height, side, gap = 150, 112, 84, 10
     sheet = Image.new("RGB", ((width + gap) * len(paths) + gap, height + side + 3 * gap), "#c8ccd4")
     for column, path in enumerate(paths):
