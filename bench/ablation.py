@@ -6,6 +6,7 @@ The experiments train on MNIST, because its validation split is large enough to 
 test image. Each of them sees a tenth of the images of a full training. `dvc exp show` lists them afterwards.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def experiment(name: str, settings: Mapping[str, object]) -> None:
     """Trains with `settings` in a copy of the project, as the DVC experiment `name`."""
     values = [word for key, value in settings.items() for word in ("-S", f"{key}={value}")]
     words = ["dvc", "exp", "run", "--temp", "--force", "-n", name, *values, "train"]
-    ran = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for the stages' `python`
+    env = os.environ | {"PATH": path}
+    ran = subprocess.run([sys.executable, "-m", *words], env=env, capture_output=True, text=True, check=False)
     if ran.returncode:
         last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
         sys.exit(f"bench: {' '.join(words)}: {''.join(last) or f'exit code {ran.returncode}'}")
