@@ -1,4 +1,4 @@
-"""Pictures as people send them, made from a clean digit: what `canonical` must see through, with a name for each."""
+"""Pictures as people send them, made from a clean digit. `canonical` must read the digit in each of them."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Rng = np.random.Generator
 
 
 def on_page(digit: NDArray[np.uint8], times: float, canvas: tuple[int, int], at: tuple[float, float]) -> Share:
-    """A digit (uint8, ink bright on 0) enlarged and laid on a page (height, width); `at`: (0, 0) is the top left."""
+    """A digit (uint8, ink bright on 0) enlarged and put on a page (height, width); `at`: (0, 0) is the top left."""
     height, width = (round(side * times) for side in digit.shape)
     large = np.asarray(Image.fromarray(digit).resize((width, height), Image.Resampling.BICUBIC)) / 255
     page = np.zeros(canvas)
@@ -27,7 +27,7 @@ def _mixed(share: Share, paper: Share | float, ink: float) -> Share:
 
 
 def _light(shape: tuple[int, ...], rng: Rng, strength: float = 0.35) -> Share:
-    """Light from one side and a vignette, 1 where it is brightest."""
+    """Light from one side with a vignette; 1 is the brightest."""
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     turn = rng.uniform(0, 2 * np.pi)
     slope = (np.cos(turn) * x + np.sin(turn) * y) / np.sqrt(2)
@@ -45,7 +45,7 @@ def _lines(shape: tuple[int, ...], rng: Rng, *, down: bool = False) -> Share:
 
 
 def _grain(shape: tuple[int, ...], rng: Rng, deviation: float) -> Share:
-    """Noise of a sensor on paper's unevenness: fine, and twice as coarse."""
+    """Noise of a sensor and of uneven paper: one part fine, one part twice as coarse."""
     fine = rng.normal(0, deviation, shape)
     coarse = rng.normal(0, deviation, (shape[0] // 2 + 1, shape[1] // 2 + 1)).repeat(2, 0).repeat(2, 1)
     return fine + coarse[: shape[0], : shape[1]]
@@ -92,7 +92,7 @@ def _squared(share: Share, rng: Rng) -> Image.Image:
 
 
 def _shadowed(share: Share, rng: Rng) -> Image.Image:
-    """A hand's or a phone's shadow over part of the page, its edge slanting and a few pixels wide."""
+    """The shadow of a hand or a phone over a part of the page, with a slanted edge a few pixels wide."""
     y, x = np.meshgrid(np.linspace(-1, 1, share.shape[0]), np.linspace(-1, 1, share.shape[1]), indexing="ij")
     turn, width = rng.uniform(0, 2 * np.pi), 6 / max(share.shape)
     shade = 1 / (1 + np.exp(-(np.cos(turn) * x + np.sin(turn) * y - rng.uniform(-0.4, 0.4)) / width))
@@ -101,7 +101,7 @@ def _shadowed(share: Share, rng: Rng) -> Image.Image:
 
 
 def _dusty(share: Share, rng: Rng) -> Image.Image:
-    """Twelve specks as dark as the ink, 2 to 4 pixels wide; none on the digit or close to it."""
+    """Twelve specks as dark as the ink, 2 to 4 pixels wide, none of them close to the digit."""
     near = np.asarray(Image.fromarray(_levels(share * 255)).filter(ImageFilter.MaxFilter(25)))
     page = share.copy()
     for _ in range(12):
@@ -112,7 +112,7 @@ def _dusty(share: Share, rng: Rng) -> Image.Image:
 
 
 def _on_a_table(share: Share, rng: Rng) -> Image.Image:
-    """The page doesn't fill the frame: a dark table shows on two sides."""
+    """The page does not fill the frame: a dark table is visible on two sides."""
     page = _mixed(share, 230, 50)
     page[:, : share.shape[1] // 14] = 70
     page[-(share.shape[0] // 16) :] = 70
@@ -137,7 +137,7 @@ def _transparent(share: Share, rng: Rng) -> Image.Image:
 
 
 def _turned(share: Share, rng: Rng) -> Image.Image:
-    """Taken with the camera on its side, as EXIF says."""
+    """Taken with the camera on its side, which EXIF records."""
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
@@ -147,20 +147,20 @@ def _turned(share: Share, rng: Rng) -> Image.Image:
 
 
 def _small(share: Share, rng: Rng) -> Image.Image:
-    """A photo made small, as thumbnails are: a third of its size."""
+    """A photo reduced to a third of its size, like a thumbnail."""
     page = _mixed(share, 235, 45) * _light(share.shape, rng) + _grain(share.shape, rng, 3)
     return Image.fromarray(_levels(page)).reduce(3)
 
 
 def _huge(share: Share, rng: Rng) -> Image.Image:
-    """A photo of many pixels, a little out of focus."""
+    """A large photo, slightly out of focus."""
     page = _mixed(share, 235, 45) * _light(share.shape, rng)
     large = Image.fromarray(_levels(page)).resize((share.shape[1] * 5, share.shape[0] * 5), Image.Resampling.BICUBIC)
     return Image.fromarray(_levels(np.asarray(large) + _grain(large.size[::-1], rng, 4)))
 
 
 def _everything(share: Share, rng: Rng) -> Image.Image:
-    """Uneven light, squares, specks, grain and JPEG at once."""
+    """Uneven light, squares, specks, grain and JPEG together."""
     y, x = rng.integers(0, share.shape[0] - 3), rng.integers(0, share.shape[1] - 3)
     page = share.copy()
     if share[max(0, y - 12) : y + 15, max(0, x - 12) : x + 15].max() == 0:

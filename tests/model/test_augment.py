@@ -20,12 +20,12 @@ def test_no_distortion_changes_nothing():
     assert torch.allclose(distorted(DIGITS, NONE, seeded()), DIGITS, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_images_and_another_others():
+def test_equal_seeds_give_equal_images_and_other_seeds_other_images():
     assert torch.equal(distorted(DIGITS, ALL, seeded()), distorted(DIGITS, ALL, seeded()))
     assert not torch.equal(distorted(DIGITS, ALL, seeded()), distorted(DIGITS, ALL, seeded(1)))
 
 
-def test_pixels_stay_in_range_and_the_input_as_it_was():
+def test_pixels_stay_in_range_and_the_input_is_not_changed():
     before = DIGITS.clone()
     found = distorted(DIGITS.repeat(20, 1, 1, 1), ALL, seeded())
     assert found.min() >= 0
@@ -34,7 +34,7 @@ def test_pixels_stay_in_range_and_the_input_as_it_was():
 
 
 @pytest.mark.parametrize("kind", ["rotation", "scale", "shear", "shift", "elastic", "stroke", "contrast"])
-def test_each_kind_distorts_on_its_own(kind):
+def test_each_kind_distorts_alone(kind):
     one = Distortion(**(vars(NONE) | {kind: vars(ALL)[kind] * 2}))
     assert (distorted(DIGITS.repeat(10, 1, 1, 1), one, seeded()) - DIGITS.repeat(10, 1, 1, 1)).abs().mean() > 0.005
 

@@ -1,4 +1,4 @@
-"""A bundle is whole and unaltered, or it is refused with the reason."""
+"""A bundle is complete and unaltered, or it is refused with the reason."""
 
 import json
 
@@ -35,13 +35,14 @@ def test_a_missing_file_is_named(folder, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("model.onnx", "model"), ("golden.npz", "golden.npz"), ("reference.npz", "reference.npz")]
+    ("name", "shown"),
+    [("model.onnx", "model"), ("golden.npz", "golden.npz"), ("reference.npz", "reference.npz")],
 )
-def test_an_altered_file_is_named(folder, name, said):
+def test_an_altered_file_is_named(folder, name, shown):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
-    with pytest.raises(BundleError, match=f"the {said} has SHA-256 .*…, the manifest says .*…"):
+    with pytest.raises(BundleError, match=f"the {shown} has SHA-256 .*…, the manifest says .*…"):
         bundle.read(folder)
 
 
@@ -60,17 +61,15 @@ def test_an_unknown_field_is_refused(folder):
         bundle.read(folder)
 
 
-@pytest.mark.parametrize(
-    "change", [{"version": "0" * 12}, {"abstain_below": 2.0}, {"labels": []}, {"temperature": 0}]
-)
-def test_a_manifest_that_contradicts_itself_is_refused(folder, change):
+@pytest.mark.parametrize("change", [{"version": "0" * 12}, {"abstain_below": 2.0}, {"labels": []}, {"temperature": 0}])
+def test_an_inconsistent_manifest_is_refused(folder, change):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | change))
     with pytest.raises(BundleError, match=r"contradicts itself|is not a manifest this code reads"):
         bundle.read(folder)
 
 
-def test_a_new_bundle_replaces_the_old_one_whole(folder):
+def test_a_new_bundle_replaces_the_old_one_completely(folder):
     (folder / "left-over").touch()
     make_bundle(folder, run="another-run")
     assert bundle.read(folder).run == "another-run"

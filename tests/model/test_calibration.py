@@ -1,4 +1,4 @@
-"""Probabilities one can believe."""
+"""Calibration: the temperature, the threshold, and the curves."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_the_temperature_that_made_the_labels_is_found(true_temperature):
     assert fit_temperature(logits, labels) == pytest.approx(true_temperature, rel=0.05)
 
 
-def test_without_an_error_nothing_is_sharpened():
+def test_without_an_error_the_temperature_is_1():
     assert fit_temperature(np.eye(10), np.arange(10)) == 1.0
 
 
@@ -27,14 +27,14 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     assert expected_calibration_error(sure, labels) == pytest.approx(0.3)
 
 
-def test_the_threshold_leaves_the_coverage_asked_for():
+def test_the_threshold_gives_the_coverage_asked_for():
     probabilities = softmax(RNG.normal(0, 2, (1000, 10)), axis=1)
     threshold = abstain_threshold(probabilities, 0.9)
     assert (probabilities.max(axis=1) >= threshold).mean() == pytest.approx(0.9, abs=0.002)
     assert abstain_threshold(probabilities, 1.0) == probabilities.max(axis=1).min()
 
 
-def test_the_coverage_curve_says_what_each_threshold_brings():
+def test_the_coverage_curve_has_coverage_and_accuracy_of_each_threshold():
     confidence, right = np.array([0.9, 0.8, 0.8, 0.6, 0.4]), np.array([1, 1, 0, 1, 0])
     probabilities = np.stack([confidence, 1 - confidence, *np.zeros((8, 5))], axis=1)
     probabilities[4] = [0.4, 0.3, 0.3, *[0] * 7]

@@ -1,4 +1,4 @@
-"""A bundle proves itself before it answers."""
+"""A bundle is checked before it is used."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from model.predictor import Predictor
 from tests.bundles import DIGITS, make_bundle
 
 
-def test_the_drawn_digits_are_read(tmp_path):
+def test_synthetic_digits_are_read(tmp_path):
     make_bundle(tmp_path / "bundle")
     predictions = Predictor.load(tmp_path / "bundle").predict(DIGITS)
     assert [prediction.digit for prediction in predictions] == list(range(10))
@@ -47,7 +47,7 @@ def test_another_number_of_labels_than_probabilities_is_refused(tmp_path):
 
 
 def forged(folder, monkeypatch, **changes):
-    """A bundle with a consistent manifest, whose golden file says something else than the model."""
+    """A bundle with a consistent manifest, but with golden answers that are not the model's."""
     save = Golden.save
     monkeypatch.setattr(Golden, "save", lambda self, path: save(self.model_copy(update=changes), path))
     make_bundle(folder)
@@ -65,7 +65,7 @@ def test_other_golden_pixels_are_refused(tmp_path, monkeypatch):
         Predictor.load(tmp_path / "bundle")
 
 
-def test_what_is_no_model_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_is_no_model_is_refused(tmp_path, monkeypatch):
     make_bundle(tmp_path / "bundle")
     (tmp_path / "bundle" / "model.onnx").write_bytes(b"not a model")
     manifest = bundle.Manifest.model_validate_json((tmp_path / "bundle" / "manifest.json").read_bytes())
@@ -84,7 +84,7 @@ def test_onnx_runtime_reports_to_nobody(tmp_path):
     code = "import sys, pathlib, model.predictor as p; p.Predictor.load(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, tmp_path / "bundle"]
     subprocess.run(command, env=env | {"HOME": str(home), "XDG_CACHE_HOME": str(home)}, check=True)
-    assert not list(home.rglob("deviceid"))  # what it would say who we are with
+    assert not list(home.rglob("deviceid"))  # the identity that it would report
 
 
 def test_serving_imports_neither_torch_nor_the_pipelines_tools():

@@ -1,4 +1,4 @@
-"""The distortions do what their severity says, the same for everyone."""
+"""Each distortion has exactly its severity, and a seed repeats it."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_pictures(name, severity):
 
 
 @pytest.mark.parametrize("name", DISTORTIONS)
-def test_severity_none_changes_nothing_and_every_other_something(name):
+def test_only_the_severity_none_changes_nothing(name):
     known = DISTORTIONS[name]
     assert np.array_equal(bare(distorted(IMAGES, name, known.none, seed=0)), IMAGES)
     differences = []
@@ -49,7 +49,7 @@ def test_severity_none_changes_nothing_and_every_other_something(name):
 
 
 @pytest.mark.parametrize("by", DISTORTIONS["shift"].severities)
-def test_a_shift_is_by_as_many_pixels_as_it_says_and_loses_none(by):
+def test_a_shift_moves_by_its_severity_and_loses_no_pixel(by):
     images = np.zeros((200, 28, 28), np.uint8)
     images[:, 0, 0] = images[:, 27, 27] = 255
     found = distorted(images, "shift", by, seed=3)
@@ -60,12 +60,12 @@ def test_a_shift_is_by_as_many_pixels_as_it_says_and_loses_none(by):
 
 
 @pytest.mark.parametrize("by", DISTORTIONS["shift"].severities)
-def test_no_shift_changes_anything_for_the_product(by):
+def test_a_shift_changes_nothing_in_the_product(by):
     still = product(distorted(IMAGES, "shift", 0, seed=0))
     assert np.array_equal(product(distorted(IMAGES, "shift", by, seed=0)), still)
 
 
-def test_a_turn_and_its_opposite_are_drawn_alike_often_and_are_mirrored():
+def test_both_directions_of_a_rotation_are_equally_frequent_and_mirrored():
     line = np.zeros((400, 28, 28), np.uint8)
     line[:, 4:24, 13:15] = 255
     found = distorted(line, "rotation", 30, seed=0)
@@ -85,7 +85,7 @@ def test_a_scaled_digit_is_that_many_times_as_tall(factor):
 
 
 @pytest.mark.parametrize("by", DISTORTIONS["stroke"].severities)
-def test_strokes_are_as_many_pixels_wider_as_it_says(by):
+def test_strokes_are_wider_by_the_severity(by):
     line = np.zeros((1, 28, 28), np.uint8)
     line[:, 4:24, 12:16] = 255
     [found] = distorted(line, "stroke", by, seed=0)
@@ -93,13 +93,13 @@ def test_strokes_are_as_many_pixels_wider_as_it_says(by):
 
 
 @pytest.mark.parametrize("sigma", DISTORTIONS["noise"].severities)
-def test_noise_is_as_strong_as_it_says(sigma):
+def test_noise_has_the_standard_deviation_of_the_severity(sigma):
     grey = np.full((20, 28, 28), 128, np.uint8)
     assert bare(distorted(grey, "noise", sigma, seed=0)).std() == pytest.approx(sigma, rel=0.1)
 
 
 @pytest.mark.parametrize("sigma", DISTORTIONS["blur"].severities)
-def test_blur_spreads_a_dot_as_far_as_it_says(sigma):
+def test_blur_has_the_standard_deviation_of_the_severity(sigma):
     dot = np.zeros((1, 28, 28), np.uint8)
     dot[:, 12:16, 12:16] = 255
     [found] = distorted(dot, "blur", sigma, seed=0).astype(float)
@@ -109,7 +109,7 @@ def test_blur_spreads_a_dot_as_far_as_it_says(sigma):
 
 
 @pytest.mark.parametrize("side", DISTORTIONS["occlusion"].severities)
-def test_the_square_of_paper_is_as_large_as_it_says(side):
+def test_the_square_of_paper_has_the_side_of_the_severity(side):
     ink = np.full((50, 28, 28), 255, np.uint8)
     hidden = (bare(distorted(ink, "occlusion", side, seed=0)) == 0).sum(axis=(1, 2))
     assert hidden.max() == side**2
@@ -117,7 +117,7 @@ def test_the_square_of_paper_is_as_large_as_it_says(side):
 
 
 @pytest.mark.parametrize("share", DISTORTIONS["contrast"].severities)
-def test_contrast_is_the_share_it_says_and_canonical_restores_it(share):
+def test_contrast_is_reduced_to_the_severity_and_canonical_restores_it(share):
     found = distorted(IMAGES, "contrast", share, seed=0)
     levels = np.ptp(found.reshape(len(found), -1).astype(int), axis=1)
     assert levels == pytest.approx(255 * share, abs=1)
@@ -125,7 +125,7 @@ def test_contrast_is_the_share_it_says_and_canonical_restores_it(share):
     assert np.abs(product(found) - still).max() <= 255 / (255 * share)
 
 
-def test_what_canonical_refuses_is_left_blank():
+def test_an_image_that_canonical_refuses_is_blank():
     canvases = distorted(IMAGES[:2], "shift", 4, seed=0)
     canvases[0] = 0
     seen = product(canvases)
@@ -149,7 +149,7 @@ def test_a_curve_has_a_point_for_every_severity_and_view():
     assert len(shifted) == 1  # no change at all
 
 
-def test_a_curve_is_of_what_the_reader_says():
+def test_a_curve_has_the_accuracy_of_the_classifier():
     constant = list(curves(IMAGES, LABELS, lambda images: np.full(len(images), 3), seed=0, names=["blur"]))
     assert len(constant) == points(["blur"])
     assert {point.accuracy for point in constant} == {0.1}

@@ -33,7 +33,7 @@ def weights(network):
     return torch.cat([value.flatten().float() for value in network.state_dict().values()])
 
 
-def test_it_learns_and_reports_as_often_as_asked(digits):
+def test_a_network_learns_and_reports_as_often_as_asked(digits):
     fit, held = digits
     network, reports = trained([fit], held)
     assert [report.images_seen for report in reports] == [1_600, 3_200, 4_800, 6_400]
@@ -44,7 +44,7 @@ def test_it_learns_and_reports_as_often_as_asked(digits):
     assert reports[-1].validation_accuracy == pytest.approx(found)
 
 
-def test_equal_seeds_train_equal_networks_and_others_others(digits):
+def test_equal_seeds_train_equal_networks_and_other_seeds_other_networks(digits):
     short = replace(RECIPE, images_seen=640)
     first, again = (weights(trained([digits[0]], digits[1], short)[0]) for _ in range(2))
     assert torch.equal(first, again)
@@ -52,7 +52,7 @@ def test_equal_seeds_train_equal_networks_and_others_others(digits):
 
 
 def test_a_batch_takes_its_share_of_each_group():
-    """Groups of blank images that differ in nothing but their level, and a network that keeps what it is shown."""
+    """The groups are blank images of different levels; the network keeps its input."""
 
     class Eye(nn.Module):
         def __init__(self):
@@ -101,8 +101,8 @@ def test_outliers_teach_the_network_to_be_unsure_of_them(digits):
     assert sure[0] < sure[1] - 0.2
 
 
-def test_averaged_weights_are_those_of_the_end_of_training(digits):
-    """Averaged or not, the network is the same until the end; then it is near, and another."""
+def test_weights_are_averaged_over_the_end_of_training(digits):
+    """With or without averaging, the network is the same until the end. Then the two are close, but not equal."""
     last, _ = trained([digits[0]], digits[1], replace(RECIPE, average=0))
     mean, _ = trained([digits[0]], digits[1], replace(RECIPE, average=0.5))
     assert not torch.equal(weights(last), weights(mean))

@@ -1,4 +1,4 @@
-"""Curves come back as they were written, and are drawn whoever they are of."""
+"""Robustness curves can be written, read and drawn."""
 
 import json
 
@@ -11,8 +11,8 @@ from tests.conftest import REPOSITORY
 
 POINTS = [
     Point(name, view, severity, 0.9 - 0.01 * i)
-    for name, known in DISTORTIONS.items()
-    for i, severity in enumerate(sorted((known.none, *known.severities)))
+    for name, distortion in DISTORTIONS.items()
+    for i, severity in enumerate(sorted((distortion.none, *distortion.severities)))
     for view in VIEWS
 ]
 
@@ -24,10 +24,10 @@ def test_the_table_holds_every_point(tmp_path):
 
 
 def test_the_metrics_hold_every_point():
-    found = nested(POINTS)
-    assert list(found) == list(DISTORTIONS)
-    assert found["scale"]["bare"]["0.85"] == pytest.approx(0.88)
-    assert sum(len(course) for views in found.values() for course in views.values()) == len(POINTS)
+    accuracy = nested(POINTS)
+    assert list(accuracy) == list(DISTORTIONS)
+    assert accuracy["scale"]["bare"]["0.85"] == pytest.approx(0.88)
+    assert sum(len(course) for views in accuracy.values() for course in views.values()) == len(POINTS)
 
 
 def test_every_view_has_a_line_of_its_own():
@@ -38,10 +38,10 @@ def test_every_view_has_a_line_of_its_own():
 def test_the_picture_has_a_panel_for_each_distortion_and_a_line_for_each_curve(tmp_path):
     figure = picture({"cnn": POINTS, "svm": POINTS}, "Two classifiers")
     assert [axes.get_title() for axes in figure.axes] == list(DISTORTIONS)
-    for axes, known in zip(figure.axes, DISTORTIONS.values(), strict=True):
-        curves = [line for line in axes.lines if len(line.get_xdata()) == len(known.severities) + 1]
+    for axes, distortion in zip(figure.axes, DISTORTIONS.values(), strict=True):
+        curves = [line for line in axes.lines if len(line.get_xdata()) == len(distortion.severities) + 1]
         assert len(curves) == 4
-        assert axes.get_xlabel() == known.unit
+        assert axes.get_xlabel() == distortion.unit
     figure.savefig(tmp_path / "robustness.png", dpi=40)
     with Image.open(tmp_path / "robustness.png") as drawn:
         assert min(drawn.size) > 100

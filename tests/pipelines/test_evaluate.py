@@ -1,4 +1,4 @@
-"""The numbers and pictures that judge a model."""
+"""The metrics and the pictures of a model."""
 
 import csv
 
@@ -16,7 +16,7 @@ LABELS = np.tile(np.arange(10), 5).astype(np.uint8)
 
 @pytest.fixture
 def probabilities():
-    """Right on all but three 4s, which are read as 9, one of them unsurely."""
+    """Right on all but three 4s. They are read as 9, one of them with low confidence."""
     sure = np.full((50, 10), 0.1 / 9)
     sure[np.arange(50), LABELS] = 0.9
     fours = np.flatnonzero(LABELS == 4)
@@ -25,7 +25,7 @@ def probabilities():
     return sure / sure.sum(axis=1, keepdims=True)
 
 
-def test_the_numbers_are_those_of_the_definitions(probabilities):
+def test_the_metrics_follow_their_definitions(probabilities):
     found = judge(probabilities, LABELS, bins=10, abstain_below=0.9)
     assert (found["images"], found["errors"], found["accuracy"]) == (50, 3, 0.94)
     assert found["coverage"] == pytest.approx(49 / 50)
@@ -57,15 +57,15 @@ def test_a_model_without_errors_has_pictures_too(tmp_path):
 def test_the_baselines_never_see_the_test_split():
     images, labels = np.tile(DIGITS, (6, 1, 1)), np.tile(np.arange(10), 6).astype(np.uint8)
     splits = np.repeat([Split.TRAIN, Split.TEST], [50, 10]).astype(np.uint8)
-    labels[50:] = (labels[50:] + 1) % 10  # who saw these would say so
-    said = baseline_predictions(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
-    assert {name: digits.tolist() for name, digits in said.items()} == {
+    labels[50:] = (labels[50:] + 1) % 10  # a baseline that saw these would give other digits
+    predictions = baseline_predictions(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
+    assert {name: digits.tolist() for name, digits in predictions.items()} == {
         "logistic_regression": list(range(10)),
         "rbf_svm": list(range(10)),
     }
 
 
-def test_the_curves_are_of_a_part_of_the_test_split_that_stays_the_same():
+def test_the_curves_always_use_the_same_part_of_the_test_split():
     images, labels = np.tile(DIGITS, (30, 1, 1)), np.tile(np.arange(10), 30).astype(np.uint8)
     asked = []
 

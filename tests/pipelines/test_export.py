@@ -1,4 +1,4 @@
-"""What is exported is what was trained."""
+"""The exported model is the trained network."""
 
 import io
 
@@ -17,7 +17,7 @@ from pipelines.artefacts import Prepared, Split
 from pipelines.export import Calibrated, golden, reference, to_onnx
 from tests.bundles import DIGITS
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's exporter's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of torch's exporter
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def test_the_same_weights_give_the_same_bytes(network, exported):
     assert to_onnx(network) == exported
 
 
-def test_the_file_has_no_notes_of_the_machine(exported):
+def test_the_file_does_not_name_the_machine(exported):
     model = onnx.load_from_string(exported)
     assert not model.metadata_props
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     assert b".py" not in exported
 
 
-def test_the_golden_images_are_sent_in_different_ways_and_come_out_canonical(network):
+def test_the_golden_images_have_different_encodings_and_canonical_pixels(network):
     prepared = Prepared(DIGITS, np.arange(10, dtype=np.uint8), np.full(10, Split.VALIDATION, np.uint8), np.arange(10))
     found = golden(prepared, network, 10)
     pictures = [Image.open(io.BytesIO(data)) for data in found.encoded]
@@ -64,7 +64,7 @@ def test_the_golden_images_are_sent_in_different_ways_and_come_out_canonical(net
         assert np.abs(pixels.astype(int) - digit).mean() < 8  # the digit it was made of
 
 
-def test_the_reference_is_shares(network):
+def test_each_histogram_of_the_reference_sums_to_1(network):
     with torch.inference_mode():
         found = reference(DIGITS, network(tensor(DIGITS)).numpy())
     assert {name: len(shares) for name, shares in found.items()} == {"digits": 10, "confidence": 20, "ink": 32}

@@ -1,4 +1,4 @@
-"""Digits from scikit-learn, or MNIST: verified, kept, and never half there."""
+"""Digits from scikit-learn or MNIST: files are verified, kept, and never partial."""
 
 import gzip
 import http.server
@@ -15,7 +15,7 @@ from pipelines import ingest
 from pipelines.stage import StageError
 
 
-def test_scikit_learns_digits_come_whole():
+def test_scikit_learns_digits_are_complete():
     source = ingest.digits()
     assert source.images.shape == (1797, 8, 8)
     assert source.images.dtype == np.uint8
@@ -40,7 +40,7 @@ def test_a_missing_file_of_mnist_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is not a complete gzip file|is not an IDX file"),
         (b"\x1f\x8b broken", "is not a complete gzip file"),
@@ -51,14 +51,14 @@ def test_a_missing_file_of_mnist_is_named(tmp_path):
         ),
     ],
 )
-def test_a_broken_idx_file_is_refused(tmp_path, content, said):
+def test_a_broken_idx_file_is_refused(tmp_path, content, message):
     (tmp_path / "x.gz").write_bytes(content)
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(StageError, match=message):
         ingest.idx(tmp_path / "x.gz")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; the server notes what was asked for."""
+    """Serves a folder; the server records the requested paths."""
 
     def log_message(self, *_):
         pass
@@ -83,7 +83,7 @@ def mirror(folder, handler=Quiet):
 
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
-    """Four small files in place of MNIST's, with their own hashes: a mirror of kilobytes."""
+    """A mirror with four small files instead of MNIST's, with their own hashes."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     for name in ingest.SHA256:
@@ -92,7 +92,7 @@ def small_mnist(tmp_path, monkeypatch):
     return folder
 
 
-def test_what_is_missing_is_downloaded_and_what_is_there_kept(tmp_path, small_mnist):
+def test_missing_files_are_downloaded_and_existing_ones_kept(tmp_path, small_mnist):
     there, *missing = ingest.SHA256
     (tmp_path / "data").mkdir()
     shutil.copy(small_mnist / there, tmp_path / "data")
@@ -111,7 +111,7 @@ def test_a_truncated_file_is_downloaded_again(tmp_path, small_mnist):
     ingest.check(tmp_path / "data")
 
 
-def test_the_second_mirror_helps_where_the_first_fails(tmp_path, small_mnist):
+def test_the_second_mirror_is_used_if_the_first_fails(tmp_path, small_mnist):
     (tmp_path / "empty").mkdir()
     with mirror(tmp_path / "empty") as (bad, asked), mirror(small_mnist) as (good, _):
         ingest.fetch(tmp_path / "data", [bad, good], pause=0)
@@ -119,7 +119,7 @@ def test_the_second_mirror_helps_where_the_first_fails(tmp_path, small_mnist):
     ingest.check(tmp_path / "data")
 
 
-def test_a_wrong_file_is_refused_with_both_hashes_and_nothing_stays(tmp_path, small_mnist):
+def test_a_wrong_file_is_refused_with_both_hashes_and_removed(tmp_path, small_mnist):
     name = next(iter(ingest.SHA256))
     (small_mnist / name).write_bytes(b"another file")
     with mirror(small_mnist) as (url, asked), pytest.raises(StageError) as refusal:
@@ -130,7 +130,7 @@ def test_a_wrong_file_is_refused_with_both_hashes_and_nothing_stays(tmp_path, sm
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_connection_that_breaks_off_leaves_nothing(tmp_path, small_mnist):
+def test_a_connection_that_ends_early_leaves_no_file(tmp_path, small_mnist):
     class Breaking(Quiet):
         def do_GET(self):
             self.send_response(200)
@@ -147,7 +147,7 @@ def test_a_connection_that_breaks_off_leaves_nothing(tmp_path, small_mnist):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_portal_that_talks_no_http_is_one_line(tmp_path, small_mnist):
+def test_an_answer_that_is_not_http_is_refused_in_one_line(tmp_path, small_mnist):
     class Garbage(Quiet):
         def do_GET(self):
             self.wfile.write(b"please log in first\r\n\r\n")
@@ -158,9 +158,9 @@ def test_a_portal_that_talks_no_http_is_one_line(tmp_path, small_mnist):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_without_a_network_one_line_says_what_to_do(tmp_path, small_mnist):
+def test_without_a_network_the_error_says_what_to_do(tmp_path, small_mnist):
     with mirror(small_mnist) as (url, _):
-        pass  # closed again: nothing listens there now
+        pass  # closed, so nothing listens there
     with pytest.raises(StageError) as refusal:
         ingest.fetch(tmp_path / "data", [url], pause=0)
     assert "Connection refused" in str(refusal.value)

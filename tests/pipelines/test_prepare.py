@@ -1,4 +1,4 @@
-"""Splits are stratified, share nothing, and the test split is frozen."""
+"""Splits are stratified and share no image; the test split is frozen."""
 
 import subprocess
 import sys
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines import ingest
-from pipelines.prepare import PrepareParams, Split, digest, prepare, split
+from pipelines.artefacts import Split
+from pipelines.prepare import PrepareParams, digest, prepare, split
 from pipelines.stage import StageError
 from tests.conftest import REPOSITORY
 
@@ -28,7 +29,7 @@ def test_every_class_has_its_share_of_every_split(which, share):
     assert np.abs(here - share * all_of).max() <= 1
 
 
-def test_the_order_of_the_rows_moves_no_image():
+def test_the_order_of_the_rows_does_not_move_an_image():
     order = np.random.default_rng(0).permutation(len(SPLITS))
     assert np.array_equal(split(reordered(SOURCE, order), **SETTINGS), SPLITS[order])
     assert digest(reordered(SOURCE, order), SPLITS[order]) == digest(SOURCE, SPLITS)
@@ -38,7 +39,7 @@ def test_another_seed_gives_another_split():
     assert not np.array_equal(split(SOURCE, **(SETTINGS | {"seed": 1})), SPLITS)
 
 
-def test_a_sources_own_test_set_is_kept():
+def test_a_source_keeps_its_own_test_set():
     own = replace(SOURCE, is_test=np.arange(len(SOURCE.labels)) >= 1500)
     assert np.array_equal(split(own, **SETTINGS) == Split.TEST, own.is_test)
 
@@ -47,20 +48,20 @@ def test_the_default_test_split_is_the_frozen_one():
     assert digest(SOURCE, SPLITS) == PARAMS.frozen_test["digits"]
 
 
-def test_the_frozen_test_split_of_mnist_is_its_own(shared_mnist):
+def test_the_frozen_test_split_of_mnist_is_mnists_own(shared_mnist):
     mnist = ingest.mnist(shared_mnist)
     assert (
         digest(mnist, np.where(mnist.is_test, Split.TEST, Split.TRAIN).astype(np.uint8)) == PARAMS.frozen_test["mnist"]
     )
 
 
-def test_an_image_of_two_splits_stays_in_the_one_that_judges():
+def test_an_image_in_several_splits_stays_in_the_last_one():
     few = reordered(SOURCE, np.arange(40))
     splits = np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST, Split.TRAIN], 10).astype(np.uint8)
     images = few.images.copy()
-    images[0] = images[11] = images[22]  # of the same image, one in each split
+    images[0] = images[11] = images[22]  # the same image in each split
     images[1] = images[12]
-    images[31] = images[32]  # twice in the same split: no leak
+    images[31] = images[32]  # twice in one split, which is no leak
     found = prepare(replace(few, images=images), splits)
     assert sorted(set(range(40)) - set(found.rows.tolist())) == [0, 1, 11]
 

@@ -1,4 +1,4 @@
-"""The gate can say no."""
+"""The gate passes good models and refuses bad ones."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ PARAMS = PromoteParams.load(REPOSITORY / "params.yaml")
 
 
 def wrong(*rows):
-    """What a classifier says that reads `rows` wrongly and all others rightly."""
-    said = LABELS.copy()
-    said[list(rows)] = (said[list(rows)] + 1) % 10
-    return said
+    """The digits of a classifier that reads `rows` wrongly and all others rightly."""
+    digits = LABELS.copy()
+    digits[list(rows)] = (digits[list(rows)] + 1) % 10
+    return digits
 
 
 def spread(count, start=0):
@@ -36,15 +36,15 @@ def spread(count, start=0):
 WEAK, STRONG = wrong(*spread(20)), wrong(*spread(8))
 
 
-def says(digits, *, shifted=None, bare_shifted=None, size=230_000, us=80.0):
-    """A challenger that reads the test images as `digits`, and shifted ones no worse unless told otherwise."""
+def challenger_with(digits, *, shifted=None, bare_shifted=None, size=230_000, us=80.0):
+    """A challenger that reads the test images as `digits`. By default it reads shifted ones equally well."""
     return Challenger(
         digits, digits if shifted is None else shifted, digits if bare_shifted is None else bare_shifted, size, us
     )
 
 
 def refused(challenger, champion=None, *, weak=WEAK, strong=STRONG, shared=0, params=PARAMS):
-    challenger = challenger if isinstance(challenger, Challenger) else says(challenger)
+    challenger = challenger if isinstance(challenger, Challenger) else challenger_with(challenger)
     rivals = {"logistic_regression": weak, "rbf_svm": strong}
     checks = list(gate(LABELS, challenger, rivals, champion, shared, params))
     return [check.name for check in checks if not check.passed]
@@ -58,7 +58,7 @@ def test_a_model_as_good_as_the_champion_passes():
     assert refused(wrong(*spread(5)), champion=wrong(*spread(5, start=7))) == []
 
 
-def test_a_clearly_bad_model_is_refused_on_every_count():
+def test_a_clearly_bad_model_fails_every_check_of_accuracy():
     guess = np.random.default_rng(0).integers(0, 10, 400).astype(np.uint8)
     assert refused(guess, champion=wrong(*spread(5))) == [
         "accuracy", *(f"accuracy on {digit}" for digit in range(10)),
@@ -67,18 +67,18 @@ def test_a_clearly_bad_model_is_refused_on_every_count():
     ]  # fmt: skip
 
 
-def test_one_bad_class_is_enough():
+def test_one_bad_class_is_refused():
     assert refused(wrong(*range(280, 285))) == ["accuracy on 7"]
 
 
 def test_a_class_that_is_missing_cannot_pass():
     rows = LABELS != 4
     rivals = {"logistic_regression": WEAK[rows], "rbf_svm": STRONG[rows]}
-    checks = list(gate(LABELS[rows], says(LABELS[rows]), rivals, None, 0, PARAMS))
+    checks = list(gate(LABELS[rows], challenger_with(LABELS[rows]), rivals, None, 0, PARAMS))
     assert [check.name for check in checks if not check.passed] == ["accuracy on 4"]
 
 
-def test_no_better_than_logistic_regression_is_not_enough():
+def test_a_model_no_better_than_logistic_regression_is_refused():
     assert refused(wrong(*spread(8)), weak=wrong(*spread(8, start=3))) == ["beats logistic regression"]
 
 
@@ -86,36 +86,36 @@ def test_significantly_worse_than_the_champion_is_refused():
     assert refused(wrong(*spread(10)), champion=LABELS, strong=wrong(*spread(9))) == ["not worse than the champion"]
 
 
-def test_worse_by_chance_is_not():
+def test_worse_by_chance_is_not_refused():
     assert refused(wrong(*spread(4)), champion=LABELS) == []
 
 
 def test_too_large_a_model_is_refused():
-    assert refused(says(wrong(*spread(5)), size=PARAMS.max_model_bytes)) == []
-    assert refused(says(wrong(*spread(5)), size=PARAMS.max_model_bytes + 1)) == ["size"]
+    assert refused(challenger_with(wrong(*spread(5)), size=PARAMS.max_model_bytes)) == []
+    assert refused(challenger_with(wrong(*spread(5)), size=PARAMS.max_model_bytes + 1)) == ["size"]
 
 
 def test_too_slow_a_model_is_refused():
-    assert refused(says(wrong(*spread(5)), us=PARAMS.max_inference_us)) == []
-    assert refused(says(wrong(*spread(5)), us=PARAMS.max_inference_us + 1)) == ["latency"]
+    assert refused(challenger_with(wrong(*spread(5)), us=PARAMS.max_inference_us)) == []
+    assert refused(challenger_with(wrong(*spread(5)), us=PARAMS.max_inference_us + 1)) == ["latency"]
 
 
 def test_a_model_that_reads_shifted_digits_worse_is_refused():
     good = wrong(*spread(5))
-    assert refused(says(good, shifted=wrong(*spread(13)))) == ["shifted by 8 px"]
-    assert refused(says(good, bare_shifted=wrong(*spread(61)))) == ["shifted by 2 px, without canonical"]
+    assert refused(challenger_with(good, shifted=wrong(*spread(13)))) == ["shifted by 8 px"]
+    assert refused(challenger_with(good, bare_shifted=wrong(*spread(61)))) == ["shifted by 2 px, without canonical"]
 
 
 @pytest.fixture(scope="module")
 def rigid(tmp_path_factory):
-    """A model that is right on every digit that stands where its templates stand, and lost where it doesn't."""
+    """A model that reads a digit only at the place of its templates."""
     folder = tmp_path_factory.mktemp("rigid") / "bundle"
     make_bundle(folder)
     return Predictor.load(folder)
 
 
 def test_a_shift_intolerant_model_is_refused(rigid):
-    """It is perfect on the test images, and behind `canonical` on shifted ones too; by itself it is lost."""
+    """It reads all test images, and all shifted ones after `canonical`. Without `canonical` it fails."""
     images = product(distorted(np.repeat(DIGITS, 40, axis=0), "shift", 0, seed=0))
     found = Challenger.measured(rigid, images, 1_000, PARAMS)
     assert np.array_equal(found.digits, LABELS)
@@ -123,15 +123,15 @@ def test_a_shift_intolerant_model_is_refused(rigid):
     assert refused(found) == ["shifted by 2 px, without canonical"]
 
 
-def test_a_product_that_no_longer_undoes_shifts_is_refused(rigid, monkeypatch):
-    """As if `canonical` cut the middle out of the picture, as the usual demo does."""
+def test_a_canonical_that_no_longer_undoes_shifts_is_refused(rigid, monkeypatch):
+    """Here `canonical` is replaced by a crop of the middle, as in the usual demo."""
     monkeypatch.setattr("pipelines.promote.product", lambda canvases: canvases[:, 8:-8, 8:-8])
     found = Challenger.measured(rigid, np.repeat(DIGITS, 40, axis=0), 1_000, PARAMS)
     assert np.array_equal(found.digits, LABELS)
     assert "shifted by 8 px" in refused(found)
 
 
-def test_the_time_is_of_one_image_and_the_median_of_many(rigid, monkeypatch):
+def test_the_latency_is_the_median_of_many_calls(rigid, monkeypatch):
     ticks = iter([tick for took in [80_000] * 400 + [9_000_000] * 150 for tick in (0, took)][100:])
     monkeypatch.setattr("time.perf_counter_ns", lambda: next(ticks))
     assert inference_us(rigid, DIGITS[3]) == 80
@@ -141,13 +141,13 @@ def test_a_leak_is_refused():
     assert refused(wrong(*spread(5)), shared=1) == ["no leak"]
 
 
-def test_perfection_is_distrusted_where_there_is_enough_to_judge():
+def test_a_perfect_result_is_refused_on_enough_images():
     assert refused(LABELS) == []
     assert refused(LABELS, params=PARAMS.model_copy(update={"suspicious_from": 400})) == ["not too good"]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, 0), (5, 5), (9, 1), (1, 9), (6, 0)])
-def test_mcnemar_is_the_exact_test_of_the_images_that_tell_the_two_apart(ours, theirs):
+def test_mcnemar_is_the_exact_test_of_the_images_that_one_of_the_two_reads_wrongly(ours, theirs):
     challenger, rival = wrong(0, 1, *range(10, 10 + ours)), wrong(0, 1, *range(100, 100 + theirs))
     found = mcnemar(LABELS, challenger, rival)
     assert (found.only_challenger_wrong, found.only_rival_wrong) == (ours, theirs)
@@ -162,7 +162,7 @@ def manifest(tmp_path):
 
 def test_the_report_says_the_decision_first(manifest):
     rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
-    checks = list(gate(LABELS, says(wrong(*range(280, 285))), rivals, None, 0, PARAMS))
+    checks = list(gate(LABELS, challenger_with(wrong(*range(280, 285))), rivals, None, 0, PARAMS))
     text = report(checks, manifest, None)
     assert text.startswith(f"# Refused: model {manifest.version}\n\nChampion until now: none, so floors and baselines")
     assert "| ✗ | accuracy on 7 | 87.50% of 40 | at least 90.00% |" in text
@@ -170,20 +170,20 @@ def test_the_report_says_the_decision_first(manifest):
     assert "| ✓ | latency | 80 µs for one image | at most 500 |" in text
 
 
-def test_a_comparison_over_two_versions_of_canonical_is_said_to_be_one(manifest):
+def test_the_report_names_a_comparison_over_two_versions_of_canonical(manifest):
     assert "the comparison favours" not in report([], manifest, manifest)
     older = manifest.model_copy(update={"canonical_version": "0"})
     assert "It was trained on canonical version 0 and is judged here on the pixels of" in report([], manifest, older)
 
 
 class SilentRun(Run):
-    """A run that counts its crowns and has no server to tell."""
+    """A run that counts the calls of `set_champion` and has no server."""
 
     def __init__(self):
-        self.key, self.crowned = "a-run", 0
+        self.key, self.promoted = "a-run", 0
 
     def set_champion(self):
-        self.crowned += 1
+        self.promoted += 1
 
 
 def log():
@@ -194,9 +194,9 @@ def test_a_promotion_is_logged_once_and_served(in_folder, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTOR", "ada")
     manifest, run = make_bundle(paths.BUNDLE), SilentRun()
     promote(run, manifest.version, None)
-    promote(run, manifest.version, manifest.version)  # trained again, bit for bit
+    promote(run, manifest.version, manifest.version)  # trained again, bit-identical
     assert bundle.read(paths.CHAMPION) == manifest
-    assert run.crowned == 2
+    assert run.promoted == 2
     [entry] = log()
     assert entry.pop("time")
     assert entry == {"by": "ada", "model": manifest.version, "previous": None, "run": "a-run"}

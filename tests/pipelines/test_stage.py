@@ -1,4 +1,4 @@
-"""Parameters are strict, errors are one line, files are whole."""
+"""Parameters are strict, errors are one line, files are complete."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ ALL = (
 
 
 def change(folder, name, value):
-    """params.yaml with the dotted parameter `name` set to `value`."""
+    """Writes params.yaml with the dotted parameter `name` set to `value`."""
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     *sections, last = name.split(".")
     at = values
@@ -43,7 +43,7 @@ def change(folder, name, value):
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
 
-def test_every_section_is_a_stages_and_every_stage_has_one():
+def test_every_section_belongs_to_a_stage():
     sections = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     assert set(sections) == {params._section for params in ALL}
 
@@ -54,7 +54,7 @@ def test_the_projects_own_parameters_are_valid(params):
 
 
 @pytest.mark.parametrize(
-    ("params", "name", "value", "said"),
+    ("params", "name", "value", "message"),
     [
         (TrainParams, "train.learning_rat", 1, "train.learning_rat is unknown; known are augment, average, batch_size"),
         (TrainParams, "train.augment.rotatoin", 1, "train.augment.rotatoin is unknown; known are contrast, elastic"),
@@ -68,16 +68,16 @@ def test_the_projects_own_parameters_are_valid(params):
         (PromoteParams, "promote.min_accuracy", 97, "promote.min_accuracy is 97, allowed is: less than or equal to 1"),
     ],
 )
-def test_a_wrong_parameter_is_named_with_what_is_allowed(in_folder, params, name, value, said):
+def test_a_wrong_parameter_is_named_with_what_is_allowed(in_folder, params, name, value, message):
     change(in_folder, name, value)
     with pytest.raises(StageError) as refusal:
         params.load()
     assert str(refusal.value).startswith("params.yaml: ")
-    assert said in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("data: {}", "params.yaml has no section 'train'"),
         ("", "params.yaml has no section 'train'"),
@@ -85,11 +85,11 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(in_folder, params, name
         ("train: {}", "train.images_seen is missing"),
     ],
 )
-def test_a_broken_file_is_one_line(in_folder, text, said):
+def test_a_broken_file_is_one_line(in_folder, text, message):
     (in_folder / "params.yaml").write_text(text)
     with pytest.raises(StageError) as refusal:
         TrainParams.load()
-    assert said in str(refusal.value)
+    assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
@@ -108,20 +108,20 @@ def test_a_stage_with_a_wrong_parameter_exits_1_with_one_line(in_folder, name):
 
 
 @pytest.mark.parametrize("name", ["validate", "prepare", "train", "evaluate", "export", "promote"])
-def test_a_stage_whose_input_is_missing_says_who_makes_it(in_folder, name):
+def test_a_stage_whose_input_is_missing_says_how_to_make_it(in_folder, name):
     ran = subprocess.run([sys.executable, "-m", f"pipelines.{name}"], capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.count("\n") == 1
     assert "is missing; an earlier stage makes it: run dvc repro" in ran.stderr
 
 
-def test_outside_the_repository_a_stage_says_so(tmp_path, monkeypatch):
+def test_a_stage_outside_the_repository_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError, match=r"params\.yaml is missing; stages run from the repository's root"):
         TrainParams.load()
 
 
-def test_what_fails_half_way_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "folder" / "file.txt"
     with stage.writing(path) as half:
         half.write_text("old")

@@ -1,4 +1,4 @@
-"""Tracking against a real MLflow server: there, down, killed in the middle, and back again."""
+"""Tracking with a real MLflow server that is up, down, killed during a run, and up again."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
 
 class Server:
-    """`mlflow server` on a port that stays its own, so that it can be killed and come back with its data."""
+    """`mlflow server` on a fixed port, so that it can be killed and started again with its data."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -49,7 +49,7 @@ class Server:
             [sys.executable, "-m", *command.split()], env=env, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
-        for _ in range(1800):  # three minutes: on a busy machine one was not enough
+        for _ in range(1800):  # three minutes, for a busy machine
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
             except OSError:
@@ -60,15 +60,15 @@ class Server:
         pytest.fail("mlflow server did not start: " + (self.folder / "server.log").read_text())
 
     def kill(self):
-        """As a crash does it: at once, children too."""
+        """Kills the server and its children at once, like a crash."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
 
-class Executioner:
-    """Stands before a server, passes everything on, and kills it at the second report of the loss that passes by."""
+class KillingProxy:
+    """A proxy of a server. It kills the server when the second report of the loss passes."""
 
     def __init__(self, server):
         self._server, self._reports = server, 0
@@ -142,8 +142,8 @@ def embedded(in_folder, monkeypatch):
 
 
 def forget_stores():
-    """MLflow keeps its connections as long as a process lives, by an address that is relative to the current folder; a
-    stage is a process of its own."""
+    """Closes MLflow's connections. It keeps them for the life of a process, under an address relative to the current
+    folder; in the pipeline each stage is a process of its own."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking._model_registry.utils import _get_store_registry
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
@@ -154,7 +154,7 @@ def forget_stores():
 
 
 def record(run, folder, after_metrics=lambda: None):
-    """What a pipeline records, in its order."""
+    """Records what a pipeline records, in the same order."""
     run.dataset("prepared", "data/prepared.npz", "d" * 36, {"rows": {"train": 3}})
     for step in (1, 2, 3):
         run.metrics({"loss": 1 / step}, step=step)
@@ -172,7 +172,7 @@ def start():
 
 
 def assert_whole(run, uri):
-    """MLflow has all that `record` recorded, once."""
+    """Checks that MLflow has everything that `record` recorded, once."""
     client = MlflowClient(uri)
     found = client.get_run(run.sent.run_id)
     assert found.info.status == "FINISHED"
@@ -226,7 +226,7 @@ def test_the_model_has_a_signature_and_an_example(in_folder, server):
     assert info.saved_input_example_info is not None
 
 
-def test_a_server_that_is_down_is_warned_of_once_and_gets_the_run_later(in_folder, server, capfd):
+def test_a_server_that_is_down_causes_one_warning_and_gets_the_run_later(in_folder, server, capfd):
     server.kill()
     with start() as run:
         record(run, in_folder)
@@ -241,7 +241,7 @@ def test_a_server_that_is_down_is_warned_of_once_and_gets_the_run_later(in_folde
     assert_whole(run, server.uri)
 
 
-def test_a_server_killed_in_the_middle_gets_the_rest_later(in_folder, server):
+def test_a_server_killed_during_a_run_gets_the_rest_later(in_folder, server):
     with start() as run:
         record(run, in_folder, after_metrics=server.kill)
     assert run.sent.events == 5
@@ -251,14 +251,14 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(in_folder, server):
     assert_whole(run, server.uri)
 
 
-def test_an_answer_that_was_lost_makes_no_second_run(in_folder, server):
+def test_a_lost_answer_creates_no_second_run(in_folder, server):
     with start() as run:
-        (run.folder / "sent.json").unlink()  # the server has the run, and we died before noting it
+        (run.folder / "sent.json").unlink()  # as if we had died after the server stored the run
         record(run, in_folder)
     assert_whole(run, server.uri)
 
 
-def test_an_answer_to_a_registration_that_was_lost_makes_no_second_version(in_folder, server):
+def test_a_lost_answer_to_a_registration_creates_no_second_version(in_folder, server):
     with start() as run:
         record(run, in_folder)
         sent = json.loads((run.folder / "sent.json").read_text())
@@ -275,7 +275,7 @@ def test_another_server_gets_the_whole_run(in_folder, server, embedded, monkeypa
     assert_whole(run, server.uri)
 
 
-def test_what_one_server_has_does_not_wait_for_another(in_folder, server, embedded, monkeypatch):
+def test_a_run_that_one_server_has_does_not_wait_for_another(in_folder, server, embedded, monkeypatch):
     with start() as run:
         pass
     assert run.pending == 0
@@ -302,7 +302,7 @@ def test_a_run_that_was_deleted_there_is_sent_again(in_folder, embedded):
     assert [metric.value for metric in history] == [1.0, 0.5]
 
 
-def test_the_champions_bundle_is_the_one_that_was_crowned(in_folder, server):
+def test_the_champions_bundle_is_the_one_that_was_promoted(in_folder, server):
     with start() as run:
         make_bundle(in_folder / "bundle", temperature=1.0)
         run.register(in_folder / "bundle", {})
@@ -312,7 +312,7 @@ def test_the_champions_bundle_is_the_one_that_was_crowned(in_folder, server):
     assert bundle.read(tracking.champion(in_folder / "download").bundle).temperature == 1.0
 
 
-def test_the_last_to_be_crowned_reigns_in_whatever_order_they_arrive(in_folder, server):
+def test_the_last_promotion_wins_in_any_order_of_arrival(in_folder, server):
     server.kill()
     make_bundle(in_folder / "bundle")
     runs = []
@@ -331,33 +331,33 @@ def test_the_last_to_be_crowned_reigns_in_whatever_order_they_arrive(in_folder, 
     assert [champion.run_id, challenger.run_id] == [runs[0].sent.run_id, runs[1].sent.run_id]
 
 
-def test_a_half_written_line_is_passed_over(in_folder, no_server):
+def test_a_partial_line_is_ignored(in_folder, no_server):
     with start() as run:
         with (run.folder / "events.jsonl").open("a") as file:
-            file.write('{"do": "metr')  # killed here
+            file.write('{"do": "metr')  # the process was killed here
         assert [waiting.key for waiting in tracking.waiting()] == [run.key]
         run.metrics({"loss": 1.0})
     assert [event["do"] for event in run._events()] == ["start", "metrics", "finish"]
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("http://ada:s3cret@127.0.0.1:1", "the tracking server at http://127.0.0.1:1 cannot be used"),
         ("postgresql+nodriver://ada:s3cret@127.0.0.1/mlflow", "://127.0.0.1/mlflow cannot be used"),
         ("nonsense://x", "the tracking server at nonsense://x cannot be used"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_a_warning_without_its_password(in_folder, monkeypatch, capfd, uri, said):
+def test_a_wrong_address_causes_a_warning_without_its_password(in_folder, monkeypatch, capfd, uri, message):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with start():
         pass
     err = capfd.readouterr().err
-    assert said in err
+    assert message in err
     assert "s3cret" not in err
 
 
-def test_a_later_stage_goes_on_with_the_run_also_on_another_machine(in_folder, server):
+def test_a_later_stage_continues_the_run_even_on_another_machine(in_folder, server):
     with start() as run:
         pass
     paths.OUT.mkdir()
@@ -369,7 +369,7 @@ def test_a_later_stage_goes_on_with_the_run_also_on_another_machine(in_folder, s
     assert_whole(again, server.uri)
 
 
-def test_a_run_that_fails_says_so(in_folder, server):
+def test_a_failed_run_has_that_status(in_folder, server):
     with pytest.raises(RuntimeError), start() as run:
         raise RuntimeError
     assert MlflowClient(server.uri).get_run(run.sent.run_id).info.status == "FAILED"
@@ -384,7 +384,7 @@ def test_a_registry_that_is_down_is_unreachable(in_folder, no_server):
         tracking.champion(in_folder)
 
 
-def test_sync_while_the_server_is_down_is_one_line(in_folder, no_server):
+def test_sync_while_the_server_is_down_prints_one_line(in_folder, no_server):
     with start():
         pass
     ran = subprocess.run([sys.executable, "-m", "pipelines.tracking"], capture_output=True, text=True)
@@ -399,7 +399,7 @@ def test_sync_with_nothing_to_send_says_so(in_folder, no_server, capsys):
     assert capsys.readouterr().out.startswith("sync: nothing waits")
 
 
-def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
+def test_a_run_that_cannot_be_sent_does_not_stop_others(in_folder, server):
     server.kill()
     with start() as bad, start() as good:
         bad.set_champion()  # of a model that was never registered
@@ -410,9 +410,9 @@ def test_a_run_that_cannot_be_sent_holds_up_no_other(in_folder, server):
 
 
 def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatch):
-    """The real stage, as a process; the server has heard of the first epoch, and dies at the second."""
-    executioner = Executioner(server)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", executioner.uri)
+    """The real stage, as a process. The server receives the first report and dies at the second."""
+    proxy = KillingProxy(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     values["train"] |= {"images_seen": 30_000, "passes": 0, "reports": 30, "width": 2}
     values["synthesize"] |= {"digits": 500, "outliers": 30, "validation": 50}
@@ -438,4 +438,4 @@ def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatc
     assert len(epochs) == len(paths.TRAINING.read_text().splitlines()) - 1
     assert client.get_run(run.sent.run_id).info.status == "FINISHED"
     assert Run.resume().identity() == {"run": run.key, "mlflow_run_id": run.sent.run_id}
-    executioner.close()
+    proxy.close()

@@ -1,4 +1,4 @@
-"""What a training is made of."""
+"""The mixture of a batch, the length of a training, and the validation images."""
 
 import numpy as np
 import pytest
@@ -23,23 +23,23 @@ def both(one, other):
     return Prepared(*(np.concatenate(parts) for parts in zip(*(vars(p).values() for p in (one, other)), strict=True)))
 
 
-DRAWN = both(prepared(4_000, range(10)), prepared(300, [NO_DIGIT]))
+SYNTHETIC = both(prepared(4_000, range(10)), prepared(300, [NO_DIGIT]))
 
 
 @pytest.mark.parametrize(
     ("real", "share"),
     [(100, 4_000 / (4_000 + 10 * 100)), (10_000, 0.2)],
-    ids=["few real images: by weight", "many: at the least"],
+    ids=["few real images, by weight", "many real images, the least share"],
 )
 def test_a_batch_is_a_mixture(real, share):
     params = PARAMS.model_copy(update={"real_weight": 10, "drawn": 0.2, "outliers": 0.1})
-    found = groups(prepared(real, range(10)), DRAWN, params)
+    found = groups(prepared(real, range(10)), SYNTHETIC, params)
     assert [len(group.images) for group in found] == [real, 4_000, 300]
     assert [group.share for group in found] == pytest.approx([0.9 * (1 - share), 0.9 * share, 0.1])
     assert set(found[2].labels.tolist()) == {NO_DIGIT}
 
 
-def test_without_drawn_images_there_are_the_real_ones_alone():
+def test_without_synthetic_images_only_real_ones_are_used():
     [only] = groups(prepared(50, range(10)), prepared(0, [0]), PARAMS)
     assert (len(only.images), only.share) == (50, 1)
 
@@ -51,11 +51,11 @@ def test_many_real_images_train_longer():
     assert recipe(params, 54_000).report_every == 81_000
 
 
-def test_the_validation_images_are_real_and_drawn():
-    real, drawn = prepared(30, range(10), Split.VALIDATION), prepared(20, range(10), Split.VALIDATION)
-    assert len(validation(real, drawn).images) == 50
-    assert len(validation(both(real, prepared(5, [1])), DRAWN).images) == 30
+def test_the_validation_images_are_real_and_synthetic():
+    real, synthetic = prepared(30, range(10), Split.VALIDATION), prepared(20, range(10), Split.VALIDATION)
+    assert len(validation(real, synthetic).images) == 50
+    assert len(validation(both(real, prepared(5, [1])), SYNTHETIC).images) == 30
 
 
-def test_accuracy_without_images_is_none():
-    assert accuracy(None, DRAWN) == 0.0
+def test_accuracy_without_images_is_0():
+    assert accuracy(None, SYNTHETIC) == 0.0

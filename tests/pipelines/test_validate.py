@@ -1,4 +1,4 @@
-"""Bad data is refused, and the rows are named."""
+"""Bad data are refused, and the rows are named."""
 
 import json
 import subprocess
@@ -23,16 +23,16 @@ def changed(array, rows, value):
     return copy
 
 
-def said(source):
+def problems(source):
     return [(finding.check, finding.message) for finding in findings(source, PARAMS)]
 
 
 def test_the_projects_own_data_passes():
-    assert said(GOOD) == []
+    assert problems(GOOD) == []
 
 
 def test_mnist_passes(shared_mnist):
-    assert said(ingest.mnist(shared_mnist)) == []
+    assert problems(ingest.mnist(shared_mnist)) == []
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_mnist_passes(shared_mnist):
     ],
 )
 def test_bad_data_is_refused_with_the_rows(source, check, message):
-    assert any(found == check and text.startswith(message) for found, text in said(source)), said(source)
+    assert any(found == check and text.startswith(message) for found, text in problems(source)), problems(source)
 
 
 def test_no_images_at_all_are_refused():
     empty = Source(GOOD.images[:0], GOOD.labels[:0], GOOD.is_test[:0], {})
-    assert [check for check, _ in said(empty)] == ["classes"] * 10
+    assert [check for check, _ in problems(empty)] == ["classes"] * 10
 
 
-def test_a_refusal_is_one_line_and_a_whole_report(in_folder):
+def test_a_refusal_is_one_line_with_a_full_report(in_folder):
     bad = replace(GOOD, labels=changed(GOOD.labels, slice(0, 20), 77))
     (in_folder / "data").mkdir()
     bad.save(in_folder / "data" / "raw.npz")

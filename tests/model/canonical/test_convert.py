@@ -1,4 +1,4 @@
-"""One preprocessing contract: whatever the canvas, the network sees the same digit."""
+"""One preprocessing contract: on any canvas, the network sees the same digit."""
 
 import hashlib
 import io
@@ -90,7 +90,7 @@ def test_paper_with_transparent_corners_is_still_paper():
     assert np.abs(canonical(page).astype(int) - canonical(DIGIT)).mean() < 2
 
 
-def test_a_photo_is_turned_the_way_its_exif_says():
+def test_a_photo_is_turned_as_its_exif_says():
     lying = Image.fromarray(np.rot90(DIGIT))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
@@ -111,7 +111,7 @@ def test_sixteen_bits_of_blank_paper_have_no_ink():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-5.0, 5.0), (0.0, 1e9), (float("nan"), 1.0)])
-def test_numbers_that_are_no_grey_levels_are_refused(low, high):
+def test_numbers_that_are_not_grey_levels_are_refused(low, high):
     image = np.full((30, 30), low, np.float32)
     image[10:20, 12:18] = high
     with pytest.raises(BadImage, match="pixels run from"):
@@ -121,14 +121,14 @@ def test_numbers_that_are_no_grey_levels_are_refused(low, high):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12"])
-def test_broken_exif_is_passed_over(kind, exif):
+def test_broken_exif_is_ignored(kind, exif):
     file = io.BytesIO()
     Image.fromarray(DIGIT).save(file, kind, exif=exif)
     assert canonical(Image.open(file)).shape == (SIDE, SIDE)
 
 
-def test_the_version_is_raised_when_the_samples_come_out_differently():
-    """If this fails, `canonical` has changed: raise its VERSION, and enter what the samples hash to now."""
+def test_a_change_of_the_samples_pixels_needs_a_new_version():
+    """If this fails, `canonical` has changed: increase its VERSION and enter the new hash of the samples."""
     seen = b"".join(canonical(Image.open(file)).tobytes() for file in sorted((REPOSITORY / "samples").glob("*.png")))
     assert {VERSION: hashlib.sha256(seen).hexdigest()} == {
         "2": "de6ee77ab6eeeb32d1e61a5a406d8974057fefd59974b5f08922907d79fa25b0"
@@ -163,7 +163,7 @@ def test_a_grainy_blank_page_has_no_ink():
         canonical(page)
 
 
-def test_a_wholly_transparent_image_has_no_ink():
+def test_a_completely_transparent_image_has_no_ink():
     with pytest.raises(NoInk, match="wholly transparent"):
         canonical(Image.new("RGBA", (30, 30)))
 
@@ -186,7 +186,7 @@ def test_grey_keeps_grey_levels():
 
 
 def moved_at_best(seen, clean):
-    """The correlation of two canonical images, where one may have to be moved by a pixel each way."""
+    """The correlation of two canonical images; one may be moved by up to a pixel each way."""
     moves = [np.roll(seen, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     return max(np.corrcoef(moved.ravel(), clean.ravel())[0, 1] for moved in moves)
 
@@ -211,7 +211,7 @@ def test_a_digit_in_a_corner_of_a_photo_is_read(corner):
 
 @pytest.mark.parametrize("at", [(0.1, 0.1), (0.9, 0.4), (0.5, 0.95)])
 def test_a_small_digit_in_a_photo_of_twelve_megapixels_is_read(at):
-    """3 % of the width."""
+    """The digit has 3 % of the width."""
     drawn = np.rint(draw(3, size=20, pen=0.1, canvas=(28, 28)) * 255).astype(np.uint8)
     share = on_page(drawn, 6, (3000, 4000), at)
     light = np.linspace(0.6, 1, 4000)
@@ -244,7 +244,7 @@ def test_jpeg_noise_is_not_ink(quality):
 
 @pytest.mark.parametrize("shape", [(28, 28), (60, 80), (240, 320), (900, 1200)])
 @pytest.mark.parametrize("kind", ["any level", "black or white", "two pixels wide"])
-def test_noise_is_no_digit(shape, kind):
+def test_noise_is_refused(shape, kind):
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, shape)
     if kind == "black or white":
@@ -277,7 +277,7 @@ def picture(shape, kind, digit, seed):
 
 @settings(max_examples=30)
 @given(st.lists(pictures, max_size=12))
-def test_a_batch_gives_what_each_gives_alone_to_the_bit(asked):
+def test_a_batch_gives_each_image_the_same_bits_as_alone(asked):
     images = [picture(*each) for each in asked]
     before = [image.copy() for image in images]
     pixels, refused = canonical_batch(images)
@@ -293,7 +293,7 @@ def test_a_batch_gives_what_each_gives_alone_to_the_bit(asked):
             assert np.array_equal(pixels[i], canonical(image))
 
 
-def test_a_batch_names_what_it_refuses():
+def test_a_batch_names_the_images_it_refuses():
     pixels, refused = canonical_batch([DIGIT, np.zeros((28, 28), np.uint8), Image.new("RGBA", (9, 9)), DIGIT])
     assert {i: str(error) for i, error in refused.items()} == {
         1: "nothing stands out from the paper: the strongest mark differs by 0 of 255 grey levels, at least 24 are"
@@ -303,7 +303,7 @@ def test_a_batch_names_what_it_refuses():
     assert np.array_equal(pixels[0], pixels[3])
 
 
-def test_a_batch_of_none_is_none():
+def test_an_empty_batch_is_empty():
     pixels, refused = canonical_batch([])
     assert pixels.shape == (0, SIDE, SIDE)
     assert not refused
@@ -324,7 +324,7 @@ def test_padding_by_more_of_the_same_paper_changes_nothing(paper, top, left, bot
     assert np.array_equal(canonical(padded), canonical(image))
 
 
-def test_mnist_is_left_almost_as_it_is(shared_mnist):
+def test_mnist_hardly_changes(shared_mnist):
     from pipelines.ingest import idx
 
     images = idx(shared_mnist / "train-images-idx3-ubyte.gz")[:2000]
@@ -332,7 +332,7 @@ def test_mnist_is_left_almost_as_it_is(shared_mnist):
     difference = np.abs(pixels.astype(int) - images).mean(axis=(1, 2))
     assert not refused
     assert difference.mean() < 0.2
-    assert (difference > 5).mean() < 0.02  # moved by a pixel; or specks dropped, which 3 in 1,000 have
+    assert (difference > 5).mean() < 0.02  # moved by a pixel, or without its specks (3 in 1,000)
 
 
 def test_no_shift_of_mnist_on_a_larger_canvas_changes_anything(shared_mnist):

@@ -1,4 +1,4 @@
-"""Bytes are pictures, or there is one reason why not."""
+"""Bytes are decoded to a picture, or refused with one reason."""
 
 import io
 import zlib
@@ -61,7 +61,7 @@ def test_a_bomb_beyond_pillows_own_limit_is_refused_too(side):
     seed=st.integers(0, 2**32 - 1),
     compress_level=st.integers(0, 9),
 )
-def test_a_png_is_the_same_however_it_is_opened(mode, width, height, seed, compress_level):
+def test_both_ways_of_opening_a_png_give_the_same_pixels(mode, width, height, seed, compress_level):
     pixels = np.random.default_rng(seed).integers(256, size=(height, width, 4), dtype=np.uint8)
     if mode == "I;16":
         image = Image.fromarray(pixels[..., :2].copy().view(np.uint16)[..., 0])
@@ -99,7 +99,7 @@ TURNED[0x0112] = 6
         b"GIF89a",
     ],
 )
-def test_what_is_no_plain_png_is_left_to_pillow(data):
+def test_everything_but_a_plain_png_is_left_to_pillow(data):
     assert plain_png(data, max_pixels=1600) is None
 
 

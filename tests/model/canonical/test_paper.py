@@ -1,4 +1,4 @@
-"""Paper taken away: what is left is ink, 0 where there is none."""
+"""Ink is separated from paper: ink is bright, paper is 0."""
 
 import numpy as np
 import pytest

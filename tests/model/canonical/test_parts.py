@@ -54,13 +54,13 @@ def count(marks):
 
 @settings(max_examples=200)
 @given(scribbles)
-def test_one_part_is_what_it_says(marks):
+def test_one_part_agrees_with_a_plain_search(marks):
     assert parts.one_part(number_of(marks), *marks.shape) == (count(marks) == 1)
 
 
 @settings(max_examples=50)
 @given(scribbles)
-def test_of_a_large_picture_a_yes_is_certain(marks):
+def test_for_a_large_picture_true_is_certain(marks):
     wide = np.pad(marks, ((0, 0), (0, parts.SMALL)))
     if parts.one_part(number_of(wide), *wide.shape):
         assert count(marks) == 1

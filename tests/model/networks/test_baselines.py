@@ -1,4 +1,4 @@
-"""What the network has to beat can itself read digits."""
+"""The baselines can read digits."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.bundles import DIGITS
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "rbf_svm"])
-def test_a_baseline_learns_the_drawn_digits(name):
+def test_a_baseline_learns_synthetic_digits(name):
     labels = np.tile(np.arange(10), 5).astype(np.uint8)
     images = np.tile(DIGITS, (5, 1, 1))
     classifier = baselines(seed=0)[name].fit(images, labels)

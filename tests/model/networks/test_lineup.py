@@ -1,4 +1,4 @@
-"""Every classifier of the line-up: its shapes, its size, that it learns, and that a seed says all."""
+"""Every classifier of the line-up: its shapes, its size, that it learns, and that a seed repeats it."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ ENOUGH = {
 
 @pytest.fixture(scope="module")
 def digits():
-    """400 of scikit-learn's digits to train on and 200 to ask, as the classifiers see them."""
+    """400 of scikit-learn's digits to train on and 200 to test on, made canonical."""
     data = load_digits()
     images = np.stack([canonical((image * 15.9375).astype(np.uint8)) for image in data.images[:600]])
     labels = data.target[:600].astype(np.uint8)
@@ -34,7 +34,7 @@ def digits():
 
 @pytest.fixture
 def seeing(monkeypatch):
-    """Makes the line-up's networks see so many images in training, instead of hundreds of thousands."""
+    """Limits the training of the networks to this number of images, instead of hundreds of thousands."""
     known = lineup._recipe
 
     def set_to(images_seen):
@@ -43,7 +43,7 @@ def seeing(monkeypatch):
     return set_to
 
 
-def test_the_line_up_holds_what_the_story_needs():
+def test_the_line_up_has_every_classifier_of_the_handbook():
     assert list(LINE_UP) == [
         "logistic_regression", "rbf_svm", "random_forest", "neocognitron", "lenet5", "alexnet", "vit",
         "cnn_plain", "cnn",
@@ -52,7 +52,7 @@ def test_the_line_up_holds_what_the_story_needs():
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "rbf_svm", "random_forest"])
-def test_scikit_learns_classifiers_read_most_of_what_they_never_saw(name, digits):
+def test_scikit_learns_classifiers_read_most_unseen_digits(name, digits):
     images, labels, unseen, truth = digits
     classifier = LINE_UP[name].build(0)
     assert isinstance(classifier, OnPixels)
@@ -75,20 +75,20 @@ def test_a_network_learns_within_seconds(name, digits, seeing):
     assert (probabilities.argmax(axis=1) == truth).mean() > ENOUGH[name]
 
 
-def test_the_same_seed_trains_the_same_network_whatever_was_drawn_before(digits, seeing):
+def test_the_same_seed_trains_the_same_network_after_any_other_random_numbers(digits, seeing):
     seeing(1_280)
     images, labels, unseen, _ = digits
-    said = []
+    outputs = []
     for seed in (1, 1, 2):
         torch.rand(3)
         classifier = LINE_UP["alexnet"].build(seed)  # it has dropout
         classifier.fit(images, labels)
-        said.append(classifier.scores(unseen))
-    assert np.array_equal(said[0], said[1])
-    assert not np.array_equal(said[0], said[2])
+        outputs.append(classifier.scores(unseen))
+    assert np.array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
 
 
-def test_training_leaves_torchs_own_random_numbers_alone(digits, seeing):
+def test_training_does_not_change_torchs_random_state(digits, seeing):
     seeing(1_280)
     torch.manual_seed(5)
     expected = torch.rand(4)
@@ -108,7 +108,7 @@ def test_the_milestones_are_small(name):
     assert parameters(NETWORKS[name]()) <= 200_000
 
 
-def test_lenets_c3_sees_what_table_i_says():
+def test_lenets_c3_is_connected_as_in_table_i():
     assert [len(row) for row in SEEN] == [3] * 6 + [4] * 9 + [6]
     assert [sum(i in row for row in SEEN) for i in range(6)] == [10] * 6
     c3 = LeNet5().layers[4]
@@ -117,7 +117,7 @@ def test_lenets_c3_sees_what_table_i_says():
     assert int((c3.seen * torch.ones_like(c3.weight)).sum()) + len(SEEN) == 1516  # section II of the paper counts them
 
 
-def test_where_a_patch_stands_matters_to_the_transformer_only_by_its_learnt_position():
+def test_the_transformer_knows_the_place_of_a_patch_only_from_its_learnt_position():
     network = ViT().eval()
     image = torch.zeros(1, 1, 28, 28)
     image[:, :, :14, :14] = torch.rand(14, 14)

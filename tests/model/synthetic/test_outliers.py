@@ -1,4 +1,4 @@
-"""Pictures that hold no digit."""
+"""Pictures without a digit."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from model.synthetic.outliers import KINDS, LETTERS, seen, taught
 from model.synthetic.styles import SIGNS
 
 
-def test_what_is_taught_is_canonical_and_labelled_as_no_digit():
+def test_pictures_to_learn_from_are_canonical_and_labelled_as_no_digit():
     images, labels = taught(60, seed=3)
     assert 57 <= len(images) == len(labels) <= 60  # canonical refuses a few
     assert images.shape[1:] == (28, 28)
@@ -17,13 +17,13 @@ def test_what_is_taught_is_canonical_and_labelled_as_no_digit():
     assert set(images.max(axis=(1, 2)).tolist()) == {255}
 
 
-def test_equal_seeds_teach_equal_pictures_and_others_others():
+def test_equal_seeds_give_equal_pictures_to_learn_from():
     assert np.array_equal(taught(30, seed=1)[0], taught(30, seed=1)[0])
     assert not np.array_equal(taught(30, seed=1)[0], taught(30, seed=2)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_judging_pictures_differ_by_seed_alone(kind):
+def test_pictures_to_test_with_depend_on_the_seed_alone(kind):
     ours, again, others = (KINDS[kind](8, seed) for seed in (0, 0, 1))
     assert len(ours) == 8
     assert all(np.array_equal(a, b) for a, b in zip(ours, again, strict=True))
@@ -37,7 +37,7 @@ def test_a_picture_that_canonical_refuses_counts_as_refused():
     assert seen([blank])[0].shape == (0, 28, 28)
 
 
-def test_no_letter_that_can_be_taken_for_a_digit_is_judged_by_or_taught():
+def test_no_letter_that_looks_like_a_digit_is_used():
     lookalikes = set("BDGIJOQSZbgijloqsyz")
     assert not lookalikes & set(LETTERS)
     assert not lookalikes & {sign.name for sign in SIGNS}
