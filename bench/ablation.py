@@ -35,7 +35,7 @@ VARIANTS: Mapping[str, dict[str, float]] = {
     "without changes of contrast": {"train.augment.contrast": 0},
     "without any of these": NO_AFFINE | NO_OTHER,
     "without synthetic digits": {"train.real_weight": 1000, "train.drawn": 0},
-    "without pictures that have no digit": {"train.outliers": 0},
+    "without outliers (pictures without a digit)": {"train.outliers": 0},
     "without the mean of the last weights": {"train.average": 0},
     "with label smoothing of 0.05": {"train.label_smoothing": 0.05},
     "half as wide": {"train.width": 8},

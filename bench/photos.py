@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import command
+from bench.camera import PHOTOS, on_page
 from model.canonical import canonical_batch
 from model.predictor import Predictor
 from pipelines import ingest
-from tests.model.photos import PHOTOS, on_page
 
 PAGE = (240, 320)  # height, width
 

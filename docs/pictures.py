@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from bench.camera import PHOTOS, on_page
 from model.canonical import canonical
 from model.synthetic import draw
-from tests.model.photos import PHOTOS, on_page
 
 OUT = Path("docs/canonical.png")
 WIDTH, HEIGHT, SEEN, GAP, LINE = 128, 96, 56, 8, 12  # pixels

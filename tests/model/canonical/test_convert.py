@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.camera import PHOTOS, on_page
 from model.canonical import CENTRE, LONG_SIDE, SIDE, VERSION, canonical, canonical_batch, grey
 from model.canonical.images import BadImage, NoInk
 from model.synthetic import draw
 from tests.conftest import REPOSITORY
-from tests.model.photos import PHOTOS, on_page
 
 DIGIT = np.rint(draw(5, size=40, pen=0.1, canvas=(60, 60)) * 255).astype(np.uint8)
 

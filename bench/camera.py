@@ -1,4 +1,7 @@
-"""Pictures as people send them, made from a clean digit. `canonical` must read the digit in each of them."""
+"""Pictures as people send them, made from a clean digit. `canonical` must find the digit in each of them.
+
+`bench.photos`, docs/pictures.py and the tests of `canonical` use this module; it has no command of its own.
+"""
 
 import io
 from collections.abc import Callable
@@ -31,7 +34,8 @@ def _light(shape: tuple[int, ...], rng: Rng, strength: float = 0.35) -> Share:
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     turn = rng.uniform(0, 2 * np.pi)
     slope = (np.cos(turn) * x + np.sin(turn) * y) / np.sqrt(2)
-    return 1 - strength * (0.6 * (1 - slope) / 2 + 0.4 * (x**2 + y**2) / 2)
+    light: Share = 1 - strength * (0.6 * (1 - slope) / 2 + 0.4 * (x**2 + y**2) / 2)
+    return light
 
 
 def _lines(shape: tuple[int, ...], rng: Rng, *, down: bool = False) -> Share:
@@ -61,7 +65,7 @@ def _jpeg(values: Share, quality: int) -> Image.Image:
     return Image.open(file)
 
 
-def _clean(share: Share, rng: Rng) -> Image.Image:
+def _clean(share: Share, _: Rng) -> Image.Image:
     return Image.fromarray(_levels(_mixed(share, 255, 0)))
 
 
@@ -130,7 +134,7 @@ def _chalk(share: Share, rng: Rng) -> Image.Image:
     return _jpeg(page, 70)
 
 
-def _transparent(share: Share, rng: Rng) -> Image.Image:
+def _transparent(share: Share, _: Rng) -> Image.Image:
     page = Image.new("RGBA", share.shape[::-1], (20, 30, 120, 0))
     page.putalpha(Image.fromarray(_levels(share * 255)))
     return page
