@@ -1,10 +1,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from bench.bombs import BOMBS
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 def test_it_measures_overload_slow_clients_and_bombs(bundle):
     # A process of its own, because it pins itself to one core.
     words = [sys.executable, "-m", "bench.abuse", "--bundle", bundle, "--seconds", "0.1", "--turns", "1"]

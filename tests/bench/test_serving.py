@@ -17,6 +17,7 @@ def test_it_is_refused_without_a_bundle(measure, tmp_path):
     assert f"argument --bundle: {tmp_path} holds no bundle; `dvc repro` makes out/champion" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "request_body"), [
     ("floor", {"content": png(DIGITS[7])}),
     ("bare", {"content": png(DIGITS[7])}),
@@ -30,6 +31,7 @@ def test_each_server_of_the_comparison_reads_a_digit(bundle, monkeypatch, name, 
         assert serving.memory(process) > 1
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_is_reported():
     message = r"^bench: python -m timeit nonsense\(\) ended with exit code 1$"
     with pytest.raises(SystemExit, match=message), serving.server(["timeit", "nonsense()"], {serving.cores()[0]}):

@@ -1,8 +1,10 @@
+import pytest
 import torch
 
 from bench import training
 
 
+@pytest.mark.slow
 def test_the_example_yields_time_and_accuracy_after_each_epoch(monkeypatch):
     monkeypatch.setattr(training, "EPOCHS", 2)
     generator = torch.Generator().manual_seed(0)
