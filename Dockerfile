@@ -27,11 +27,11 @@ RUN pip install -q -c constraints.txt setuptools
 # Each folder of /layers becomes one layer of the image. The layers that change least come first.
 FROM tools AS build
 COPY pyproject.toml ./
-COPY scripts/image/requirements.py scripts/image/trim.py scripts/image/
+COPY deploy/image/requirements.py deploy/image/trim.py deploy/image/
 ARG EXTRAS="serve postgres"
-RUN python3 scripts/image/requirements.py ${EXTRAS} > /requirements.txt \
+RUN python3 deploy/image/requirements.py ${EXTRAS} > /requirements.txt \
     && pip install -q --no-compile --only-binary=:all: -c constraints.txt -r /requirements.txt --target /layers/lib/app/lib \
-    && python3 scripts/image/trim.py /layers/lib/app/lib
+    && python3 deploy/image/trim.py /layers/lib/app/lib
 COPY README.md LICENSE ./
 COPY journal journal
 COPY model model
@@ -52,7 +52,7 @@ FROM ${BASE} AS proven
 COPY --from=build /layers/lib/ /
 COPY --from=build /layers/code/ /
 COPY --from=build /layers/bundle/ /
-COPY scripts/image/prove.py /
+COPY deploy/image/prove.py /
 ENV PYTHONPATH=/app/code:/app/lib PYTHONPYCACHEPREFIX=/layers/compiled/app/compiled PYTHONHASHSEED=0
 RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers"]
 
@@ -61,14 +61,14 @@ RUN ["/usr/bin/python3", "/prove.py", "/app/bundle", "/layers"]
 # cu130, … If it is empty, pip takes the build that its own index has.
 FROM tools AS training-tools
 COPY pyproject.toml ./
-COPY scripts/image/requirements.py scripts/image/
+COPY deploy/image/requirements.py deploy/image/
 ARG TORCH_BACKEND=cpu
 RUN if [ -n "${TORCH_BACKEND}" ]; then \
       pip install -q -c constraints.txt uv \
       && uv pip install -q --python /tools -c constraints.txt --torch-backend=${TORCH_BACKEND} torch; \
     fi
 # torch's headers and the packages' tests are a third of the size, and nothing here uses them.
-RUN python3 scripts/image/requirements.py train postgres > /requirements.txt \
+RUN python3 deploy/image/requirements.py train postgres > /requirements.txt \
     && pip install -q -c constraints.txt -r /requirements.txt \
     && rm -rf /tools/lib/python3*/site-packages/torch/include /tools/lib/python3*/site-packages/torch/test \
     && find /tools/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete \
@@ -120,7 +120,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["/usr/bin/python3", "-S", "-m", "service.health"]
 ENTRYPOINT ["/usr/bin/python3", "-m", "service"]
-# Last, so a new revision changes no layer. scripts/image/build.py fills them in.
+# Last, so a new revision changes no layer. deploy/image/build.py fills them in.
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown

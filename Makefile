@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: kind-up minikube-up kind-down verify drill deploy canary promote canary-down rollback platform-up settings
-.PHONY: help demo serve test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
+.PHONY: help demo serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
 PORT ?= $(or $(NEOCOG_PORT),8000)
@@ -36,6 +36,9 @@ test: install-dev ## Run every test, the pipeline and the service included, and 
 	coverage report
 	@cat .pytest_cache/skipped.txt
 
+check: lint ## Check in two minutes: lint, and every test without training, containers, servers and processes
+	python -m pytest -q -n 2 -m "not slow"
+
 lint: install-dev ## Check style, types and the direction of imports
 	ruff check
 	ruff format --check
@@ -46,7 +49,7 @@ lint: install-dev ## Check style, types and the direction of imports
 	check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
 	zizmor --offline --no-progress --quiet .github
-	scripts/ci/actionlint.sh
+	.github/scripts/actionlint.sh
 
 format: install-dev ## Put the code in the one style
 	ruff check --fix
@@ -68,67 +71,67 @@ ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
 	python -m bench.ablation $(MNIST)
 
 image: install ## Build the serving image from public bases: neocog:dev
-	python -m scripts.image.build
+	python -m deploy.image.build
 
 image-offline: install ## The same without a registry: from Debian's packages and wheels (as root)
-	scripts/image/bases.sh
-	python -m scripts.image.build --offline
+	deploy/image/bases.sh
+	python -m deploy.image.build --offline
 
 image-training: install ## Build the image that runs the pipeline: neocog-training:dev
-	python -m scripts.image.build --target training
+	python -m deploy.image.build --target training
 
 image-training-offline: install ## The same without a registry (as root)
-	scripts/image/bases.sh training
-	python -m scripts.image.build --offline --target training
+	deploy/image/bases.sh training
+	python -m deploy.image.build --offline --target training
 
 test-training-image: install-dev ## Build the training image and run the whole pipeline in it (ten minutes; not in make test)
 	NEOCOG_TEST_TRAINING_IMAGE=1 NEOCOG_TEST_ALL=1 pytest tests/deploy/test_training_image.py
 
 sbom: install-dev ## Write out/sbom.json, what the serving image is made of (CycloneDX)
-	python -m scripts.image.sbom > out/sbom.json
+	python -m deploy.image.sbom > out/sbom.json
 	@echo "sbom: out/sbom.json has $$(grep -c '"purl"' out/sbom.json) packages"
 
 up: image image-training ## The whole thing on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
 	docker compose up --detach --wait
 
 settings: install ## Name the ConfigMap in k8s/ by its content, after an edit
-	python -m scripts.cluster.settings
+	python -m deploy.cluster.settings
 
 kind-up: install-dev ## A kind cluster with neocog:dev in it, answering (PLAIN=1: kubectl apply -f k8s/)
-	python -m scripts.cluster.up kind $(if $(PLAIN),--plain)
+	python -m deploy.cluster.up kind $(if $(PLAIN),--plain)
 
 minikube-up: install-dev ## The same with minikube
-	python -m scripts.cluster.up minikube
+	python -m deploy.cluster.up minikube
 
 kind-down: ## Delete that kind cluster
 	kind delete cluster --name neocog
 
 verify: install-dev ## Ask the cluster: is it what was built, does it read held-out digits?
-	python -m scripts.cluster.verify
+	python -m deploy.cluster.verify
 
 drill: install-dev ## Roll, delete, drain, release badly, all under load: not one request may be lost (CONTEXT=… elsewhere than kind)
-	python -m scripts.cluster.drill $(if $(CONTEXT),--context '$(CONTEXT)')
+	python -m deploy.cluster.drill $(if $(CONTEXT),--context '$(CONTEXT)')
 
 # IMAGE=neocog:dev, or by digest; SHARE=0.2 of the connections
 IMAGE ?= neocog:dev
 SHARE ?= 0.2
 deploy: install-dev ## Roll $IMAGE out in the cluster; back by itself if it never gets ready
-	python -m scripts.cluster.release deploy $(IMAGE)
+	python -m deploy.cluster.release deploy $(IMAGE)
 
 canary: install-dev ## Let $IMAGE answer $SHARE of the connections
-	python -m scripts.cluster.release canary $(IMAGE) --share $(SHARE)
+	python -m deploy.cluster.release canary $(IMAGE) --share $(SHARE)
 
 promote: install-dev ## The canary's image for all
-	python -m scripts.cluster.release promote
+	python -m deploy.cluster.release promote
 
 canary-down: install-dev ## The canary gone
-	python -m scripts.cluster.release remove
+	python -m deploy.cluster.release remove
 
 rollback: install-dev ## What ran in the cluster before
-	python -m scripts.cluster.release rollback
+	python -m deploy.cluster.release rollback
 
 platform-up: install-dev ## MLflow with PostgreSQL in the cluster
-	python -m scripts.cluster.platform
+	python -m deploy.cluster.platform
 
 ui: install ## Open the MLflow UI on port 5000
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \

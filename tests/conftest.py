@@ -22,6 +22,17 @@ settings.register_profile("neocog", deadline=None, derandomize=True, suppress_he
 settings.load_profile("neocog")
 
 
+# What a test with one of these fixtures needs: a run of the pipeline, a container, a server, a browser, a process.
+SLOW = {"first_run", "engine", "shared_server", "postgres", "redis", "browser", "serve", "service"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `slow` what `make check` leaves out. Tests that train say so themselves."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 def skips(config: pytest.Config) -> Counter[str]:
     """How many tests skipped for each reason."""
     reports = config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", [])

@@ -10,6 +10,8 @@ from tests.conftest import NEEDS_SHARED, REPOSITORY
 TESTS = f"""
 import pytest
 
+pytestmark = pytest.mark.slow
+
 def test_one():
     pytest.skip("needs a tool: apt-get install tool")
 

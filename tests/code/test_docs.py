@@ -33,7 +33,8 @@ def test_make_help_lists_every_target_that_is_for_people():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_that_is_named_exists(page):
-    assert set(re.findall(r"`?make ([a-z-]+)", page.read_text())) <= TARGETS | {"calls"}
+    named = re.findall(r"(?:`|; |^)make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    assert set(named) <= TARGETS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

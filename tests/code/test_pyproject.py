@@ -37,7 +37,7 @@ def test_every_package_is_declared():
     declared = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     found = {
         str(init.parent.relative_to(REPOSITORY)).replace("/", ".")
-        for room in ("model", "pipelines", "service")
+        for room in ("journal", "model", "pipelines", "service")
         for init in (REPOSITORY / room).rglob("__init__.py")
     }
     assert declared == found

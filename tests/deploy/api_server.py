@@ -10,7 +10,7 @@ import json
 import re
 import threading
 
-from scripts.cluster import release
+from deploy.cluster import release
 
 CORE, APPS = "/api/v1/namespaces", "/apis/apps/v1/namespaces/neocog"
 VERSION = "major minor gitVersion gitCommit gitTreeState buildDate goVersion compiler platform"

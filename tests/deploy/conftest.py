@@ -51,11 +51,11 @@ def checkout(engine, first_run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def build(engine, checkout):
-    """Builds the serving image: on the bases that scripts/image/bases.sh made, if it has, else on the public ones."""
+    """Builds the serving image: on the bases that deploy/image/bases.sh made, if it has, else on the public ones."""
     offline = ["--offline"] if engine.images.list("neocog-base") else []
 
     def build(tag, *rest):
-        command = ["python", "-m", "scripts.image.build", *offline, "--tag", tag, "--", *rest]
+        command = ["python", "-m", "deploy.image.build", *offline, "--tag", tag, "--", *rest]
         ran = checkout.run(*command, GITHUB_REPOSITORY="someone/neocog", GITHUB_SERVER_URL="https://github.com")
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout

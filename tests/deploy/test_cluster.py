@@ -18,8 +18,8 @@ import urllib.request
 import pytest
 import yaml
 
-from scripts.cluster import drill, release
-from scripts.cluster.api import Cluster, ClusterError, is_local, one_line
+from deploy.cluster import drill, release
+from deploy.cluster.api import Cluster, ClusterError, is_local, one_line
 from tests.bundles import DIGITS, linear_model, make_bundle, png
 from tests.conftest import REPOSITORY
 from tests.deploy.api_server import ApiServer
@@ -28,6 +28,8 @@ from tests.waiting import until
 # Runs a module as `python -m` does, but it sleeps at most 10 ms at a time: what it waits for here has no clock.
 FAST = """
 import runpy, sys, time
+
+pytestmark = pytest.mark.slow
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.01))
 module, *sys.argv = sys.argv[1], *sys.argv[1:]
@@ -222,7 +224,7 @@ def checkout(tmp_path):
 def test_verify_passes_when_the_cluster_runs_what_was_built(cluster, api, serve, checkout):
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
     api.service = serve(bundle=checkout / "out" / "champion", revision=head).port
-    code, out, err = run("scripts.cluster.verify", folder=checkout)
+    code, out, err = run("deploy.cluster.verify", folder=checkout)
     assert (code, err) == (0, "")
     assert out.endswith(f" of {head[:12]} runs, and read 1 pictures as it should\n")
 
@@ -231,7 +233,7 @@ def test_verify_tells_everything_that_is_not_what_was_built(cluster, api, serve,
     make_bundle(tmp_path / "other", linear_model(sharpness=10.0))
     api.service = serve(bundle=tmp_path / "other", revision="0" * 40).port
     (checkout / "samples" / "drawn-3.png").rename(checkout / "samples" / "drawn-4.png")
-    code, out, err = run("scripts.cluster.verify", folder=checkout)
+    code, out, err = run("deploy.cluster.verify", folder=checkout)
     assert (code, out) == (1, "")
     said = [line.removeprefix("verify: ").partition(" in the cluster is ")[0] for line in err.splitlines()]
     assert said == ["the bundle", "the model's SHA-256", "the revision", "samples/drawn-4.png is read as 3"]
@@ -272,7 +274,7 @@ def test_an_answer_that_is_an_error_is_a_line(cluster, api, serve):
 def test_whatever_the_api_server_refuses_is_one_line(cluster, api, tools, folder, refused, module, arguments, said):
     release.deploy(cluster, "neocog:one")  # so that there is something to go back to
     api.refused = refused
-    code, out, err = run(f"scripts.cluster.{module}", *arguments, folder=folder)
+    code, out, err = run(f"deploy.cluster.{module}", *arguments, folder=folder)
     assert (code, out) == (1, ""), err
     assert err.startswith(said)
     assert err.count("\n") == 1
@@ -295,7 +297,7 @@ def tools(tmp_path, monkeypatch):
 def folder(tmp_path):
     """What the scripts read in the working directory."""
     (tmp_path / "checkout").mkdir()
-    for name in ("samples", "scripts"):
+    for name in ("samples", "deploy"):
         (tmp_path / "checkout" / name).symlink_to(REPOSITORY / name)
     make_bundle(tmp_path / "checkout" / "out" / "champion")
     return tmp_path / "checkout"
@@ -305,7 +307,7 @@ def test_an_api_server_that_is_not_there_is_one_line(kubeconfig):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     write_kubeconfig(kubeconfig, "here", address)
-    code, out, err = run("scripts.cluster.release", "status")
+    code, out, err = run("deploy.cluster.release", "status")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("release: here can't be reached: the API server does not answer: ")
     assert "Connection refused" in err
@@ -313,13 +315,13 @@ def test_an_api_server_that_is_not_there_is_one_line(kubeconfig):
 
 def test_a_failing_tls_handshake_is_one_line(api, kubeconfig):
     write_kubeconfig(kubeconfig, "here", f"https://127.0.0.1:{api.server_port}")
-    code, out, err = run("scripts.cluster.release", "status")
+    code, out, err = run("deploy.cluster.release", "status")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("release: here can't be reached: ")
 
 
 def test_where_there_is_no_cluster_it_is_one_line(kubeconfig):
-    code, _, err = run("scripts.cluster.release", "status")
+    code, _, err = run("deploy.cluster.release", "status")
     said = "release: kubectl has no current context; `make kind-up` or `make minikube-up` creates a cluster\n"
     assert (code, err) == (1, said)
 
@@ -337,16 +339,16 @@ def test_a_context_of_kind_or_of_our_minikube_is_local(context, local):
     (["--context", "there"], "drill: the current context is here, not there; `kubectl config use-context there`\n"),
 ])  # fmt: skip
 def test_a_drill_of_a_cluster_that_may_not_be_meant_asks_it_nothing(api, arguments, said):
-    code, out, err = run("scripts.cluster.drill", *arguments)
+    code, out, err = run("deploy.cluster.drill", *arguments)
     assert (code, out, err) == (1, "", said)
     assert api.requests == []
 
 
 def test_make_passes_the_context_to_the_drill():
     ran = subprocess.run(["make", "--dry-run", "drill", "CONTEXT=a@b"], cwd=REPOSITORY, capture_output=True, text=True)
-    assert ran.stdout.splitlines()[-1] == "python -m scripts.cluster.drill --context 'a@b'"
+    assert ran.stdout.splitlines()[-1] == "python -m deploy.cluster.drill --context 'a@b'"
     ran = subprocess.run(["make", "--dry-run", "drill"], cwd=REPOSITORY, capture_output=True, text=True)
-    assert ran.stdout.splitlines()[-1].rstrip() == "python -m scripts.cluster.drill"
+    assert ran.stdout.splitlines()[-1].rstrip() == "python -m deploy.cluster.drill"
 
 
 @pytest.fixture
@@ -372,7 +374,7 @@ def nothing_is_left(cluster, api):
 
 
 def test_a_drill_does_everything_and_leaves_nothing_behind(cluster, api):
-    code, out, err = run("scripts.cluster.drill", "--context", "here")
+    code, out, err = run("deploy.cluster.drill", "--context", "here")
     assert (code, err) == (0, "drill: neocog:dev has 1 of 5 pods: about 20% of the connections\n")
     *rows, last = out.splitlines()
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows[2:]] == ROWS
@@ -383,7 +385,7 @@ def test_a_drill_does_everything_and_leaves_nothing_behind(cluster, api):
 def test_where_there_is_one_node_the_drill_says_that_it_drains_none(cluster, api):
     del api.nodes["b"]
     release.deploy(cluster, "neocog:two")  # on that node
-    code, out, err = run("scripts.cluster.drill", "--context", "here")
+    code, out, err = run("deploy.cluster.drill", "--context", "here")
     assert code == 0
     assert err.startswith("drill: no node is drained: there is no second one to take its pods\n")
     assert "a node drained" not in out
@@ -416,7 +418,7 @@ def test_a_drill_that_is_interrupted_takes_back_what_it_changed(cluster, api, re
             drilling.send_signal(signal.SIGTERM)
 
     api.before_answer = interrupt
-    drilling = start("scripts.cluster.drill", "--context", "here")
+    drilling = start("deploy.cluster.drill", "--context", "here")
     _, err = drilling.communicate(timeout=300)
     api.before_answer = lambda _: None
     assert seen.count(request_) >= nth
@@ -466,7 +468,7 @@ def test_a_deleted_pod_is_waited_for_until_it_is_gone(cluster, api, fast):
 
 def test_a_drill_touches_no_namespace_that_it_did_not_make(cluster, api):
     api.namespaces["neocog-drill"] = "Active"
-    code, _, err = run("scripts.cluster.drill", "--context", "here")
+    code, _, err = run("deploy.cluster.drill", "--context", "here")
     assert code == 1
     said = (
         "drill: the namespace neocog-drill is there: another drill runs, or `kubectl delete namespace neocog-drill`\n"
@@ -477,7 +479,7 @@ def test_a_drill_touches_no_namespace_that_it_did_not_make(cluster, api):
 
 def test_a_drill_replaces_no_canary(cluster, api):
     release.canary(cluster, "neocog:two", 0.2)
-    code, _, err = run("scripts.cluster.drill", "--context", "here")
+    code, _, err = run("deploy.cluster.drill", "--context", "here")
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith("drill: neocog-canary is there, and the drill would replace it: ")
     assert image(cluster, "neocog-canary") == "neocog:two"
@@ -513,7 +515,7 @@ def test_what_is_missing_is_said_with_where_to_get_it(tmp_path, tools, said):
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
     env = {"PATH": str(tmp_path), "DOCKER": "no-such-client"}
-    command = [sys.executable, "-m", "scripts.cluster.up", "kind"]
+    command = [sys.executable, "-m", "deploy.cluster.up", "kind"]
     ran = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.startswith(said)
@@ -526,7 +528,7 @@ class Load:
         picture = folder / f"picture-{digit}.png"
         picture.write_bytes((REPOSITORY / "samples" / "clean-3.png").read_bytes())
         env = os.environ | {"URL": address, "RATE": str(rate), "SECONDS": "600", "PICTURE": str(picture)}
-        command = [sys.executable, REPOSITORY / "scripts" / "cluster" / "load.py"]
+        command = [sys.executable, REPOSITORY / "deploy" / "cluster" / "load.py"]
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
     def end(self):
@@ -607,9 +609,7 @@ def test_everything_that_the_page_names_is_there():
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", PAGE, re.MULTILINE))
     assert {"kind-up", "drill"} < {one or other for one, other in named} <= targets
-    paths = set(re.findall(r"`((?:tests|deploy|k8s|scripts)/[\w./-]+)`", PAGE)) | set(
-        re.findall(r"\]\(\.\./(.*?)\)", PAGE)
-    )
+    paths = set(re.findall(r"`((?:tests|deploy|k8s)/[\w./-]+)`", PAGE)) | set(re.findall(r"\]\(\.\./(.*?)\)", PAGE))
     assert "tests/deploy/test_cluster.py" in paths
     assert [path for path in sorted(paths) if not (REPOSITORY / path).exists()] == []
     assert {path.name for path in (REPOSITORY / "k8s").glob("*.yaml")} >= set(

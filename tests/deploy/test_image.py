@@ -13,12 +13,12 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from deploy.image.build import BASES, docker, public, source
+from deploy.image.measure import SEALED, address, ask, first_answer
 from model import bundle
 from model.canonical import canonical
 from model.canonical.images import decode
 from model.predictor import Predictor
-from scripts.image.build import BASES, docker, public, source
-from scripts.image.measure import SEALED, address, ask, first_answer
 from tests.bundles import DIGITS, make_bundle, png
 from tests.clones import Clone
 from tests.conftest import REPOSITORY
@@ -233,7 +233,7 @@ def test_other_code_changes_no_layer_of_the_libraries(engine, image, checkout, b
 
 
 def test_the_sbom_lists_what_is_in_it(image, checkout, listing):
-    ran = checkout.run("python", "-m", "scripts.image.sbom", "neocog-test")
+    ran = checkout.run("python", "-m", "deploy.image.sbom", "neocog-test")
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(ran.stdout) is None
@@ -253,7 +253,7 @@ def test_a_bundle_that_fails_its_golden_answers_makes_no_image(engine, image, ch
     manifest = make_bundle(bad.folder / "out" / "champion", canonical_version="0")
     (bad.folder / "promotions.jsonl").write_text(json.dumps({"model": manifest.version}) + "\n")
     offline = ["--offline"] if engine.images.list("neocog-base") else []
-    ran = bad.run("python", "-m", "scripts.image.build", *offline, "--tag", "neocog-test-bad")
+    ran = bad.run("python", "-m", "deploy.image.build", *offline, "--tag", "neocog-test-bad")
     assert ran.returncode == 1
     assert "prove: /app/bundle: the model was trained on canonical version 0" in ran.stdout + ran.stderr
     assert not engine.images.list("neocog-test-bad")
@@ -261,11 +261,11 @@ def test_a_bundle_that_fails_its_golden_answers_makes_no_image(engine, image, ch
 
 def test_a_bundle_that_the_gate_did_not_let_pass_makes_no_image(engine, tmp_path):
     clone = Clone(tmp_path / "clone")
-    ran = clone.run("python", "-m", "scripts.image.build")
+    ran = clone.run("python", "-m", "deploy.image.build")
     assert ran.returncode == 1
     assert ran.stderr == "image: no bundle at out/champion: manifest.json is missing; `dvc repro` makes one\n"
     manifest = make_bundle(clone.folder / "out" / "champion")
-    ran = clone.run("python", "-m", "scripts.image.build")
+    ran = clone.run("python", "-m", "deploy.image.build")
     assert ran.returncode == 1
     assert f"out/champion is {manifest.version}, but the last model in promotions.jsonl is none" in ran.stderr
 

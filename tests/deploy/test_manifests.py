@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from scripts.cluster import settings
+from deploy.cluster import settings
 from service.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.service.conftest import in_process
@@ -238,7 +238,7 @@ def test_what_is_annotated_for_prometheus_is_there(bundle_folder):
 def test_every_secret_that_is_used_is_made_by_somebody():
     used = set(re.findall(r"secretKeyRef: \{name: ([\w-]+)", "".join(f.read_text() for f in MORE)))
     assert used == {"postgres"}
-    assert '"postgres"' in (REPOSITORY / "scripts" / "cluster" / "platform.py").read_text()
+    assert '"postgres"' in (REPOSITORY / "deploy" / "cluster" / "platform.py").read_text()
 
 
 def test_training_speaks_to_the_platform():
@@ -264,6 +264,10 @@ def test_everything_can_be_applied():
 
 
 def test_kind_maps_the_port_of_its_overlay(built):
-    [node] = [n for n in yaml.safe_load((REPOSITORY / "deploy/kind/cluster.yaml").read_text())["nodes"] if len(n) > 1]
+    [node] = [
+        n
+        for n in yaml.safe_load((REPOSITORY / "deploy/kind/cluster.yaml").read_text())["nodes"]
+        if "extraPortMappings" in n
+    ]
     [service] = [d for d in built("deploy/overlays/kind") if d["kind"] == "Service"]
     assert node["extraPortMappings"][0]["containerPort"] == service["spec"]["ports"][0]["nodePort"]

@@ -29,10 +29,10 @@ def container(file, kind):
 
 @pytest.fixture(scope="module")
 def training(engine, tmp_path_factory):
-    """The image, built on the bases that `scripts/image/bases.sh training` made, if it has, else on the public ones."""
+    """The image, built on the bases that `deploy/image/bases.sh training` made, if it has, else on the public ones."""
     clone = Clone(tmp_path_factory.mktemp("training") / "clone")
     offline = ["--offline"] if engine.images.list("neocog-builder-training") else []
-    command = ["python", "-m", "scripts.image.build", *offline, "--target", "training", "--tag", "neocog-test-training"]
+    command = ["python", "-m", "deploy.image.build", *offline, "--target", "training", "--tag", "neocog-test-training"]
     ran = clone.run(*command, GITHUB_REPOSITORY="someone/neocog", GITHUB_SERVER_URL="https://github.com")
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
     head = clone.run("git", "rev-parse", "HEAD").stdout.strip()

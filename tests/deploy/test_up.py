@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from scripts.cluster.up import cpu
+from deploy.cluster.up import cpu
 from tests.conftest import REPOSITORY
 
 RESOURCE = {

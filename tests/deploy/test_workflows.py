@@ -11,15 +11,15 @@ import tarfile
 import pytest
 import yaml
 
-from scripts.ci import snapshot
-from scripts.ci.report import table
+from deploy.cluster import snapshot
+from pipelines.report import table
 from tests.conftest import REPOSITORY
 
 WORKFLOWS = {file.stem: yaml.safe_load(file.read_text()) for file in REPOSITORY.glob(".github/workflows/*.yml")}
 JOBS = [(f"{name}-{job}", spec) for name, workflow in WORKFLOWS.items() for job, spec in workflow["jobs"].items()]
 STEPS = [(job, step) for job, spec in JOBS for step in spec["steps"]]
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-SCRIPTS = sorted(REPOSITORY.glob("scripts/**/*.sh"))
+SCRIPTS = sorted([*REPOSITORY.glob(".github/scripts/*.sh"), *REPOSITORY.glob("deploy/**/*.sh")])
 
 
 def test_there_are_the_three():
@@ -104,7 +104,7 @@ def test_the_scan_has_no_token_and_runs_where_it_can_alter_nothing_that_is_relea
     for name in ("push", "attest", "release"):
         steps = [step.get("run", step.get("uses", "").partition("@")[0]) for step in jobs[name]["steps"]]
         received = steps.index("actions/download-artifact")
-        assert steps[received + 1] == "scripts/ci/check_sums.sh", name
+        assert steps[received + 1] == ".github/scripts/check_sums.sh", name
 
 
 def test_only_the_job_that_attests_may_sign_and_it_does_not_where_github_would_refuse():
@@ -150,7 +150,7 @@ def test_the_report_compares_with_main():
 
 
 def test_the_report_is_made_of_what_the_pipeline_leaves(first_run):
-    command = [sys.executable, "-m", "scripts.ci.report"]
+    command = [sys.executable, "-m", "pipelines.report"]
     ran = subprocess.run(command, cwd=first_run[0].folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "of test images read rightly" in ran.stdout
@@ -171,9 +171,9 @@ class Desk:
         self.programs = folder / "bin"
         self.calls_file = folder / "calls"
         self.output_file = folder / "output"
-        shutil.copytree(REPOSITORY / "scripts" / "ci", self.folder / "scripts" / "ci")
-        (self.folder / "scripts" / "image").mkdir()
-        shutil.copy2(REPOSITORY / "scripts" / "image" / "docker.sh", self.folder / "scripts" / "image")
+        shutil.copytree(REPOSITORY / ".github" / "scripts", self.folder / ".github" / "scripts")
+        (self.folder / "deploy" / "image").mkdir(parents=True)
+        shutil.copy2(REPOSITORY / "deploy" / "image" / "docker.sh", self.folder / "deploy" / "image")
         self.programs.mkdir()
 
     def program(self, name, does=""):
@@ -208,7 +208,7 @@ class Desk:
             "REGISTRY_USER": "someone",
             "REGISTRY_TOKEN": "token",
         }
-        command = [self.folder / "scripts" / "ci" / script]
+        command = [self.folder / ".github" / "scripts" / script]
         return subprocess.run(command, env=known | env, cwd=self.folder, capture_output=True, text=True)
 
     @property
@@ -310,7 +310,7 @@ answer=$(sed -n "${count}p" "$STATE/answers")
 
 
 def wait_for_ci(desk, *answers, **limits):
-    """What scripts/ci/checked.sh does where GitHub answers these in turn."""
+    """What .github/scripts/checked.sh does where GitHub answers these in turn."""
     desk.program("gh", ANSWERS)
     (desk.folder.parent / "answers").write_text("".join(f"{answer}\n" for answer in answers))
     return desk.run("checked.sh", PAUSE_SECONDS="0", **limits)
@@ -569,12 +569,12 @@ OVERLAY = "deploy/overlays/cloud"
 
 
 class Cluster:
-    """scripts/ci/deploy.sh, with a cluster that has nothing yet, or what an earlier release left."""
+    """.github/scripts/deploy.sh, with a cluster that has nothing yet, or what an earlier release left."""
 
     def __init__(self, desk):
         self.desk, self.state = desk, desk.folder.parent
         for name in ("k8s", "deploy"):
-            shutil.copytree(REPOSITORY / name, desk.folder / name)
+            shutil.copytree(REPOSITORY / name, desk.folder / name, dirs_exist_ok=True)
         desk.program("kubectl", CLUSTER)
         desk.program("make", MAKE)
         desk.program("docker")

@@ -13,6 +13,8 @@ from model.networks.cnn import CNN
 from model.synthetic import write
 from model.training import Group, Recipe, logits, train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(images_seen=6_400, batch_size=64, learning_rate=0.01, weight_decay=0.01, label_smoothing=0, average=0.2,
                 augment=Distortion(8, 0.08, 0.1, 1, 0.5, 0.2, 0), seed=0, report_every=1_600)  # fmt: skip
 

@@ -19,6 +19,8 @@ from pipelines.train import TrainParams
 from pipelines.validate import ValidateParams
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 ALL = (
     DataParams,
     ValidateParams,

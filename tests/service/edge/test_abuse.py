@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.synthetic import draw
 from bench import load
 from bench.bombs import BOMBS, saved
+from model.synthetic import draw
 from service.app import app
 from tests.bundles import DIGITS, png
 from tests.service.conftest import Service

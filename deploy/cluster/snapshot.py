@@ -1,6 +1,6 @@
 """What a deployment may have to put back, written before it changes anything.
 
-python -m scripts.ci.snapshot FOLDER
+python -m deploy.cluster.snapshot FOLDER
 
 FOLDER has `manifests.yaml`, what will be applied, and `found.json`, what `kubectl get` says of these objects now. Files
 that would be empty are not written:

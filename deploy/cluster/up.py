@@ -1,6 +1,6 @@
 """A cluster on this machine with the service in it: `make kind-up`, `make minikube-up`. There already? Then it is used.
 
-python -m scripts.cluster.up kind|minikube [--plain]
+python -m deploy.cluster.up kind|minikube [--plain]
 """
 
 import argparse
@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import Final
 
-from scripts.cluster.api import (
+from deploy.cluster.api import (
     NAMESPACE,
     PICTURE,
     STABLE,
@@ -22,7 +22,7 @@ from scripts.cluster.api import (
     show,
     until,
 )
-from scripts.image.build import docker
+from deploy.image.build import docker
 
 IMAGE: Final = "neocog:dev"
 TRIES: Final = 3  # kind's control plane now and then doesn't come up on a busy machine

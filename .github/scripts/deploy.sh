@@ -36,7 +36,7 @@ finish() {
   local status=$?
   trap - EXIT
   if [ "$status" != 0 ] && [ -n "$changed" ]; then
-    scripts/ci/tell.sh || true
+    .github/scripts/tell.sh || true
     put_back || outcome="not everything could be put back, see above"
     echo "deploy: $image failed; $outcome" >&2
   fi
@@ -62,13 +62,13 @@ if [ -n "${KUBECONFIG_CONTENT:-}" ]; then
     exit 1
   fi
   kubectl get --ignore-not-found --output json --filename "$work/manifests.yaml" > "$work/found.json"
-  .venv/bin/python -m scripts.ci.snapshot "$work"
+  .venv/bin/python -m deploy.cluster.snapshot "$work"
   ran=$(template)
   [ -n "$ran" ] || outcome="nothing ran before, and what was created is deleted"
   changed=1
   kubectl apply --filename "$work/manifests.yaml"
 else
-  docker=$(scripts/image/docker.sh)
+  docker=$(deploy/image/docker.sh)
   "$docker" login "${image%%/*}" --username "$REGISTRY_USER" --password-stdin <<< "$REGISTRY_TOKEN"
   "$docker" pull --quiet "$image"
   "$docker" tag "$image" neocog:dev

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Opens a pull request if the champion in out/champion was made of other data or parameters than the one before it, which
-# scripts/ci/before.sh left in out/main. Other weights are no reason: another processor rounds differently.
+# .github/scripts/before.sh left in out/main. Other weights are no reason: another processor rounds differently.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 made_of() {

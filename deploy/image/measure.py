@@ -1,6 +1,6 @@
 """How long a container takes from `docker run` to its first answer, what memory it holds, how fast it stops under load.
 
-python -m scripts.image.measure [IMAGE]
+python -m deploy.image.measure [IMAGE]
 """
 
 import statistics

@@ -1,6 +1,6 @@
 """The CycloneDX SBOM of a built image: its Python packages, the base's Debian packages, and the model.
 
-python -m scripts.image.sbom [IMAGE] > sbom.json
+python -m deploy.image.sbom [IMAGE] > sbom.json
 
 Read from the image's own files, so that it lists what is there, and not what should be.
 """
@@ -22,8 +22,8 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from deploy.image.build import docker
 from model.bundle import Manifest
-from scripts.image.build import docker
 
 MANIFEST = "app/bundle/manifest.json"
 SYSTEM = "usr/lib/os-release"

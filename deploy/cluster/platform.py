@@ -6,8 +6,8 @@ from typing import Final
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from scripts.cluster.api import Cluster, ClusterError, kubectl, one_line, show, until
-from scripts.cluster.up import load, need
+from deploy.cluster.api import Cluster, ClusterError, kubectl, one_line, show, until
+from deploy.cluster.up import load, need
 
 PLACE: Final = "neocog-platform"
 SECRET: Final = "postgres"  # noqa: S105 - its name

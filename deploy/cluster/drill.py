@@ -1,6 +1,6 @@
 """`make drill`: everything that ought to cost no request, done to a cluster under load. Exits with 1 if one was lost.
 
-python -m scripts.cluster.drill [--rate 60] [--context NAME]
+python -m deploy.cluster.drill [--rate 60] [--context NAME]
 
 A load generator runs in the cluster, in a namespace of its own, and asks through the Service, on new connections and on
 kept-alive ones. Meanwhile: a rolling update, a pod deleted, a node drained (where there are two), a release that never
@@ -27,8 +27,8 @@ from kubernetes.client.exceptions import ApiException
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
-from scripts.cluster import release
-from scripts.cluster.api import (
+from deploy.cluster import release
+from deploy.cluster.api import (
     CANARY,
     NAMESPACE,
     PICTURE,

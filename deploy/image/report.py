@@ -1,4 +1,4 @@
-"""How large an image is, layer by layer, unpacked and compressed. `python -m scripts.image.report IMAGE [BASE]`"""
+"""How large an image is, layer by layer, unpacked and compressed. `python -m deploy.image.report IMAGE [BASE]`"""
 
 import gzip
 import json

@@ -1,11 +1,11 @@
 """What is released in the cluster, by one command each: `make deploy`, `make canary`, `make promote`, `make rollback`.
 
-python -m scripts.cluster.release deploy IMAGE        roll it out; back again, by itself, if it never gets ready
-python -m scripts.cluster.release canary IMAGE [--share 0.2]    let it answer about that share of the connections
-python -m scripts.cluster.release promote             the canary's image for all, and the canary deleted
-python -m scripts.cluster.release remove              the canary deleted
-python -m scripts.cluster.release rollback            leave the current revision for the one before, for good
-python -m scripts.cluster.release status
+python -m deploy.cluster.release deploy IMAGE        roll it out; back again, by itself, if it never gets ready
+python -m deploy.cluster.release canary IMAGE [--share 0.2]    let it answer about that share of the connections
+python -m deploy.cluster.release promote             the canary's image for all, and the canary deleted
+python -m deploy.cluster.release remove              the canary deleted
+python -m deploy.cluster.release rollback            leave the current revision for the one before, for good
+python -m deploy.cluster.release status
 
 A rollback marks the revision that it leaves as failed, whoever calls it: a person, `deploy` when a rollout fails, CI
 when `make verify` fails, the drill. No later rollback returns to a marked revision, so a second rollback goes one
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from kubernetes.client import V1Deployment, V1ObjectMeta
 
-from scripts.cluster.api import CANARY, NAMESPACE, STABLE, Cluster, ClusterError, one_line, until
+from deploy.cluster.api import CANARY, NAMESPACE, STABLE, Cluster, ClusterError, one_line, until
 
 REVISION: Final = "deployment.kubernetes.io/revision"
 FAILED: Final = "neocog/failed"  # on the ReplicaSet of a revision that a rollback left

@@ -7,7 +7,7 @@ if [ "${VISIBILITY:?}" = private ]; then
   echo "verify: private repositories have no attestations without GitHub Enterprise; $image is what this run's job \`push\` pushed"
   exit
 fi
-"$(scripts/image/docker.sh)" login "${image%%/*}" --username "$REGISTRY_USER" --password-stdin <<< "$GH_TOKEN"
+"$(deploy/image/docker.sh)" login "${image%%/*}" --username "$REGISTRY_USER" --password-stdin <<< "$GH_TOKEN"
 for type in https://slsa.dev/provenance/v1 https://cyclonedx.org/bom; do
   gh attestation verify "oci://$image" --predicate-type "$type" --repo "$GITHUB_REPOSITORY" \
     --signer-workflow "$GITHUB_REPOSITORY/.github/workflows/cd.yml" --source-ref "$GITHUB_REF" --source-digest "$GITHUB_SHA"

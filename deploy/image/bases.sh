@@ -19,7 +19,7 @@ case $python in python3.11) same=bookworm ;; python3.13) same=trixie ;; *) same=
 SUITE=${SUITE:-${same:-trixie}}
 work=out/image
 as_root=$([ "$(id -u)" = 0 ] || echo sudo)
-docker=$(scripts/image/docker.sh)
+docker=$(deploy/image/docker.sh)
 
 # The mirror that this machine's own packages come from.
 mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
@@ -63,7 +63,7 @@ fi
 version=$(basename "$(readlink "$root/usr/bin/python3")")
 wheels=$work/wheels-$version${1:+-$1}
 mkdir -p "$wheels"
-requirements=$(python3 scripts/image/requirements.py "${extras[@]}"; printf '%s\n' setuptools pip)
+requirements=$(python3 deploy/image/requirements.py "${extras[@]}"; printf '%s\n' setuptools pip)
 unavailable() {
   [ "$python" != "$version" ] || same=
   echo "bases.sh: pip cannot get the wheels of ${extras[*]} for $version${same:+; SUITE=$same has $python, like this machine}" >&2

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # neocog:dev, from out/image.tar.
 set -euo pipefail
-"$(scripts/image/docker.sh)" load --input out/image.tar
+"$(deploy/image/docker.sh)" load --input out/image.tar

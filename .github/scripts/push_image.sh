@@ -2,7 +2,7 @@
 # Pushes neocog:dev to $IMAGE, tagged with its revision and with the version in $GITHUB_REF_NAME (v1.2.3: 1.2.3).
 # Prints the digest that the registry gave it.
 set -euo pipefail
-docker=$(scripts/image/docker.sh)
+docker=$(deploy/image/docker.sh)
 image=${IMAGE,,}
 revision=$("$docker" inspect --format '{{ index .Config.Labels "org.opencontainers.image.revision" }}' neocog:dev)
 case $revision in

@@ -1,6 +1,6 @@
 """Builds an image of the checkout, with labels that say what /version says, and prints its size.
 
-python -m scripts.image.build [--offline] [--target serving|training] [--tag neocog:dev]
+python -m deploy.image.build [--offline] [--target serving|training] [--tag neocog:dev]
 """
 
 import argparse
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from deploy.image.report import report
 from model import bundle
 from model.bundle import BundleError, Manifest
-from scripts.image.report import report
 
 CHAMPION: Final = Path("out/champion")
 PROMOTIONS: Final = Path("promotions.jsonl")
 BASES: Final = {"serving": ("BUILDER", "BASE"), "training": ("BUILDER", "RUNTIME")}
 OFFLINE_TARGETS: Final = {"serving": "image-offline", "training": "image-training-offline"}  # of make
-OFFLINE: Final = {  # made by scripts/image/bases.sh
+OFFLINE: Final = {  # made by deploy/image/bases.sh
     "serving": {"BUILDER": "neocog-builder", "BASE": "neocog-base"},
     "training": {"BUILDER": "neocog-builder-training", "RUNTIME": "neocog-runtime-training", "TORCH_BACKEND": ""},
 }
@@ -65,7 +65,7 @@ def main() -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="image", description="Arguments after -- go to docker build.")
-    parser.add_argument("--offline", action="store_true", help="build on the bases that scripts/image/bases.sh made")
+    parser.add_argument("--offline", action="store_true", help="build on the bases that deploy/image/bases.sh made")
     parser.add_argument("--target", choices=("serving", "training"), default="serving")
     parser.add_argument("--tag")
     parser.add_argument("rest", nargs="*")
@@ -113,7 +113,7 @@ def source() -> str:
 
 def docker() -> str:
     """The Docker client. Exits with a line that says what is missing."""
-    found = subprocess.run(["scripts/image/docker.sh"], stdout=subprocess.PIPE, text=True, check=False)
+    found = subprocess.run(["deploy/image/docker.sh"], stdout=subprocess.PIPE, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else sys.exit(found.returncode)
 
 

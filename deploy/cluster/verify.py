@@ -1,6 +1,6 @@
 """Whether what runs in the cluster is what was built, and reads what it should.
 
-python -m scripts.cluster.verify
+python -m deploy.cluster.verify
 
 Asks through the Service. /version must name out/champion and the commit of this checkout. samples/ must be read without
 an error. Where the pipeline has left its data, every held-out digit of the test split is asked about, too, and the
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from deploy.cluster.api import Cluster, one_line
 from model import bundle
 from model.bundle import BundleError, Manifest
 from model.canonical import Pixels
 from pipelines import paths
 from pipelines.artefacts import Prepared, Source, Split
-from scripts.cluster.api import Cluster, one_line
 
 BATCH = 128
 
