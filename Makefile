@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: kind-up minikube-up kind-down verify drill deploy canary promote canary-down rollback platform-up settings
+.PHONY: kind-up minikube-up kind-down verify drill deploy canary canary-release canary-down rollback platform-up settings
 .PHONY: help demo serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
@@ -55,10 +55,10 @@ format: install-dev ## Put the code in the one style
 	ruff check --fix
 	ruff format
 
-bench: install ## Time the service beside the tutorials' form and beside uvicorn alone (needs wrk)
+bench: install-dev ## Time the service beside the tutorials' form and beside uvicorn alone (needs wrk)
 	python -m bench.serving
 
-bench-abuse: install ## Measure what overload, slow clients and bombs cost the others
+bench-abuse: install-dev ## Measure what overload, slow clients and bombs cost the others
 	python -m bench.abuse
 
 compare: install ## Train and judge every classifier of the line-up: table and curves in out/compare/
@@ -121,8 +121,8 @@ deploy: install-dev ## Roll $IMAGE out in the cluster; back by itself if it neve
 canary: install-dev ## Let $IMAGE answer $SHARE of the connections
 	python -m deploy.cluster.release canary $(IMAGE) --share $(SHARE)
 
-promote: install-dev ## The canary's image for all
-	python -m deploy.cluster.release promote
+canary-release: install-dev ## Release the canary's image to all pods
+	python -m deploy.cluster.release release-canary
 
 canary-down: install-dev ## The canary gone
 	python -m deploy.cluster.release remove

@@ -99,7 +99,7 @@ def drill(cluster: Cluster, rate: float) -> None:
     """Prints a table, and exits with 1 where a request was lost."""
     if cluster.exists(CANARY):
         raise ClusterError(
-            f"{CANARY} is there, and the drill would replace it: `make canary-down` or `make promote` first"
+            f"{CANARY} is there, and the drill would replace it: `make canary-down` or `make canary-release` first"
         )
     cluster.wait_for_all()
     image = cluster.deployment().spec.template.spec.containers[0].image

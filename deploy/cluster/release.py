@@ -1,8 +1,8 @@
-"""What is released in the cluster, by one command each: `make deploy`, `make canary`, `make promote`, `make rollback`.
+"""Releases in the cluster: `make deploy`, `make canary`, `make canary-release`, `make canary-down`, `make rollback`.
 
 python -m deploy.cluster.release deploy IMAGE        roll it out; back again, by itself, if it never gets ready
 python -m deploy.cluster.release canary IMAGE [--share 0.2]    let it answer about that share of the connections
-python -m deploy.cluster.release promote             the canary's image for all, and the canary deleted
+python -m deploy.cluster.release release-canary      the canary's image for all, and the canary deleted
 python -m deploy.cluster.release remove              the canary deleted
 python -m deploy.cluster.release rollback            leave the current revision for the one before, for good
 python -m deploy.cluster.release status
@@ -69,7 +69,7 @@ def canary(cluster: Cluster, image: str, share: float) -> str:
     return f"{image} has {count} of {count + pods} pods: about {count / (count + pods):.0%} of the connections"
 
 
-def promote(cluster: Cluster) -> str:
+def release_canary(cluster: Cluster) -> str:
     said = deploy(cluster, _image(cluster.deployment(CANARY)))
     remove(cluster)
     return said
@@ -157,10 +157,10 @@ def main() -> None:
     for name in ("deploy", "canary"):
         commands.add_parser(name).add_argument("image")
     commands.choices["canary"].add_argument("--share", type=_share, default=0.2)
-    for name in ("promote", "remove", "rollback", "status"):
+    for name in ("release-canary", "remove", "rollback", "status"):
         commands.add_parser(name)
     options = vars(parser.parse_args())
-    said = globals()[options.pop("command")](Cluster(), **options)
+    said = globals()[options.pop("command").replace("-", "_")](Cluster(), **options)
     print(f"release: {said}")
 
 

@@ -3,6 +3,8 @@ import torch
 
 from bench import training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_the_example_yields_time_and_accuracy_after_each_epoch(monkeypatch):

@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import NEEDS_SHARED, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 TESTS = f"""
 import pytest
-
-pytestmark = pytest.mark.slow
 
 def test_one():
     pytest.skip("needs a tool: apt-get install tool")

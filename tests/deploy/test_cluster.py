@@ -25,11 +25,11 @@ from tests.conftest import REPOSITORY
 from tests.deploy.api_server import ApiServer
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 # Runs a module as `python -m` does, but it sleeps at most 10 ms at a time: what it waits for here has no clock.
 FAST = """
 import runpy, sys, time
-
-pytestmark = pytest.mark.slow
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.01))
 module, *sys.argv = sys.argv[1], *sys.argv[1:]
@@ -181,9 +181,9 @@ def test_a_canary_gets_its_share_of_the_pods(cluster, share, pods, said):
     assert not cluster.exists("neocog-canary")
 
 
-def test_a_canary_is_promoted_and_gone(cluster):
+def test_a_canary_is_released_and_gone(cluster):
     release.canary(cluster, "neocog:two", 0.2)
-    release.promote(cluster)
+    release.release_canary(cluster)
     assert image(cluster) == "neocog:two"
     assert not cluster.exists("neocog-canary")
 
@@ -193,7 +193,7 @@ def test_a_canary_that_never_gets_ready_is_gone_too(cluster):
         release.canary(cluster, "neocog:bad", 0.2)
     assert not cluster.exists("neocog-canary")
     with pytest.raises(ClusterError, match="no Deployment neocog-canary in neocog"):
-        release.promote(cluster)
+        release.release_canary(cluster)
 
 
 def test_the_service_is_asked_through_the_api_server(cluster, api, serve):

@@ -23,8 +23,9 @@ SEALED = {
 def container(file, kind):
     """The one container of a manifest in deploy/."""
     documents = yaml.safe_load_all((REPOSITORY / "deploy" / file).read_text())
-    [pod] = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == kind]
-    return pod["containers"][0]
+    [spec] = [document["spec"] for document in documents if document["kind"] == kind]
+    spec = spec["jobTemplate"]["spec"] if kind == "CronJob" else spec
+    return spec["template"]["spec"]["containers"][0]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_its_labels_say_what_it_is(training):
 
 
 def test_the_jobs_command_runs_the_whole_pipeline_sealed_and_without_a_network(engine, training):
-    job = container("training/job.yaml", "Job")
+    job = container("training/cronjob.yaml", "CronJob")
     work = {"/work": "size=3g,uid=65532,exec", "/tmp": "size=512m,uid=65532"}
     command = [*job["command"][:2], f"{job['command'][2]} && test -e out/champion/manifest.json"]
     command[2] = command[2].replace("exec ", "")  # a test comes after it
@@ -64,7 +65,7 @@ def test_the_jobs_command_runs_the_whole_pipeline_sealed_and_without_a_network(e
         training, command, working_dir=job["workingDir"], network_mode="none", tmpfs=work, **SEALED
     )
     try:
-        ended = running.wait(timeout=1800)
+        ended = running.wait(timeout=7200)  # the Job's activeDeadlineSeconds
         assert ended["StatusCode"] == 0, running.logs().decode()[-4000:]
     finally:
         running.remove(force=True, v=True)

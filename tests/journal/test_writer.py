@@ -127,6 +127,7 @@ def filled(url, share):
     return bound - 4 <= sqlite(url, "PRAGMA page_count") <= bound
 
 
+@pytest.mark.slow
 def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url):
     journal, labels = Journal(url, 10_000, max_bytes=400_000), []
     for _ in range(3000):

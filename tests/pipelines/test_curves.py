@@ -9,6 +9,8 @@ from model.robustness import DISTORTIONS, VIEWS, Point
 from pipelines.curves import COLUMNS, LINES, nested, picture, read, write
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 POINTS = [
     Point(name, view, severity, 0.9 - 0.01 * i)
     for name, distortion in DISTORTIONS.items()

@@ -17,7 +17,7 @@ from pipelines.artefacts import Prepared, Split
 from pipelines.export import Calibrated, golden, reference, to_onnx
 from tests.bundles import DIGITS
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of torch's exporter
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of torch's exporter
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,11 @@ def test_the_file_does_not_name_the_machine(exported):
 
 
 def test_the_golden_images_have_different_encodings_and_canonical_pixels(network):
-    prepared = Prepared(DIGITS, np.arange(10, dtype=np.uint8), np.full(10, Split.VALIDATION, np.uint8), np.arange(10))
-    found = golden(prepared, network, 10)
+    splits = np.full(10, Split.VALIDATION, np.uint8)
+    prepared = Prepared(DIGITS, np.arange(10, dtype=np.uint8), tuple("0123456789"), splits, np.arange(10))
+    assert len(golden(prepared, network, 3).encoded) == 3
+    found = golden(prepared, network, 99)  # there are no more classes than 10
+    assert len(found.encoded) == 10
     pictures = [Image.open(io.BytesIO(data)) for data in found.encoded]
     assert {picture.mode for picture in pictures} == {"L", "LA"}
     assert any(picture.getexif() for picture in pictures)

@@ -26,7 +26,7 @@ from pipelines.tracking.__main__ import sync
 from tests.bundles import make_bundle
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own
 
 
 class Server:

@@ -13,6 +13,8 @@ from model.networks.lenet import SEEN, LeNet5
 from model.networks.lineup import LINE_UP, OnPixels, Trained
 from model.networks.vit import ViT
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {"lenet5": LeNet5, "alexnet": AlexNet, "vit": ViT}
 ENOUGH = {
     "lenet5": 0.7,
@@ -98,9 +100,18 @@ def test_training_does_not_change_torchs_random_state(digits, seeing):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("images", [1, 5])
-def test_images_become_ten_logits_each(name, images):
-    assert NETWORKS[name]().eval()(torch.zeros(images, 1, 28, 28)).shape == (images, 10)
+@pytest.mark.parametrize(("images", "classes"), [(1, 10), (5, 26)])
+def test_each_image_becomes_one_logit_for_each_class(name, images, classes):
+    assert NETWORKS[name](classes).eval()(torch.zeros(images, 1, 28, 28)).shape == (images, classes)
+
+
+@pytest.mark.parametrize("name", ["rbf_svm", "neocognitron", "lenet5", "cnn"])
+def test_a_classifier_has_as_many_classes_as_the_labels_it_learns_from(name, digits, seeing):
+    seeing(128)
+    images, labels, unseen, _ = digits
+    classifier = LINE_UP[name].build(0)
+    classifier.fit(images[labels < 4], labels[labels < 4])
+    assert classifier.scores(unseen[:3]).shape == (3, 4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -15,6 +15,8 @@ from pipelines.curves import read
 from pipelines.stage import StageError
 from tests.bundles import DIGITS
 
+pytestmark = pytest.mark.slow
+
 PARAMS = judge.CompareParams(robustness_images=100, timed_images=10, seed=0)
 
 
@@ -48,7 +50,7 @@ def prepared():
     images, labels = np.tile(DIGITS, (20, 1, 1)), np.tile(np.arange(10), 20).astype(np.uint8)
     splits = np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], [60, 20, 120]).astype(np.uint8)
     labels[splits == Split.VALIDATION] = 0  # a classifier that trained on these would answer 0
-    return Prepared(images, labels, splits, np.arange(200))
+    return Prepared(images, labels, tuple("0123456789"), splits, np.arange(200))
 
 
 def test_a_classifier_trains_on_no_more_images_than_its_limit(nearest, prepared):
