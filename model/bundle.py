@@ -1,6 +1,6 @@
 """The bundle: the folder that is released, with the model, its manifest, and answers that it must give.
 
-model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x 10
+model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x labels
 manifest.json    `Manifest`
 reference.npz    histograms of the model's input and output on validation data, to compare traffic with
 golden.npz       a few encoded images, their canonical pixels and their probabilities
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.hashing import sha256
-from model.labels import LABELS
 
 MODEL: Final = "model.onnx"
 MANIFEST: Final = "manifest.json"
@@ -57,7 +56,7 @@ class Golden(BaseModel):
 
     encoded: list[bytes]  # image files, as a client sends them
     pixels: NDArray[np.uint8]  # n x 28 x 28, their canonical images
-    prob: NDArray[np.float32]  # n x 10
+    prob: NDArray[np.float32]  # n x labels
 
     def save(self, path: Path) -> None:
         files = {f"encoded_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(self.encoded)}
@@ -79,7 +78,7 @@ def write(
     hashes: Mapping[str, str],
     identity: Mapping[str, object],
     metrics: Mapping[str, float],
-    labels: Sequence[str] = LABELS,
+    labels: Sequence[str],
 ) -> Manifest:
     """Writes a bundle and puts it in the place of `folder`. If writing fails, `folder` stays unchanged."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from model.augment import Distortion, distorted
 from model.canonical import Pixels
-from model.labels import CLASSES, NO_DIGIT
 
 WARM_UP: Final = 0.2  # share of the steps in which the learning rate rises
 
@@ -23,7 +22,7 @@ class Group:
     """Images of one kind, and their share of every batch."""
 
     images: Pixels  # n x 28 x 28, from `canonical`
-    labels: NDArray[np.uint8]  # n, 0 to 9 or `NO_DIGIT`
+    labels: NDArray[np.uint8]  # n; for a picture of no class, the number of classes
     share: float = 1  # relative to the shares of the other groups
 
 
@@ -60,7 +59,7 @@ def tensor(pixels: Pixels) -> Tensor:
 
 @torch.inference_mode()
 def logits(network: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
-    """n x 28 x 28 uint8 -> n x 10 logits, in evaluation mode, on the network's device, in batches of 1,024."""
+    """n x 28 x 28 uint8 -> n x classes logits, in evaluation mode, on the network's device, in batches of 1,024."""
     on = next(network.parameters()).device
     training = network.training
     network.eval()
@@ -141,11 +140,12 @@ def _endless(group: Group, count: int, on: torch.device, generator: torch.Genera
 
 
 def _loss(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy with the digit; without a digit, with the uniform distribution (Hendrycks et al. 2019)."""
+    """Cross-entropy with the label; without a class, with the uniform distribution (Hendrycks et al. 2019)."""
+    classes = outputs.shape[1]
     log_prob = functional.log_softmax(outputs, dim=1)
-    outlier = (labels == NO_DIGIT).float()
-    spread = smoothing + (1 - smoothing) * outlier  # the share of the target that is uniform over all digits
-    of_label = log_prob.gather(1, labels.clamp(max=CLASSES - 1).unsqueeze(1)).squeeze(1)
+    outlier = (labels == classes).float()
+    spread = smoothing + (1 - smoothing) * outlier  # the share of the target that is uniform over all classes
+    of_label = log_prob.gather(1, labels.clamp(max=classes - 1).unsqueeze(1)).squeeze(1)
     return -((1 - spread) * of_label + spread * log_prob.mean(dim=1)).mean()
 
 

@@ -9,38 +9,64 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import stage
+from pipelines import paths, stage
 from pipelines.stage import StageError
 
-Digits: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.uint8]  # places in `classes`
+Images: TypeAlias = NDArray[np.uint8] | list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Source:
     """Raw images, as `ingest` writes them."""
 
-    images: NDArray[np.uint8]  # n x height x width, ink bright
-    labels: Digits  # n
+    images: Images  # n x height x width grey levels; a list if the sizes differ
+    labels: Labels  # n
+    classes: tuple[str, ...]  # what the labels mean; the source alone decides it, and every later stage reads it here
     is_test: NDArray[np.bool_]  # n, True where the source itself keeps the image for testing
     provenance: dict[str, object]
+    files: tuple[str, ...] = ()  # n, if each image comes from a file of its own
+
+    def place(self, row: int) -> str:
+        """Where the image of `row` comes from, for a message."""
+        return self.files[row] if self.files else f"row {row} of {paths.RAW}"
 
     def save(self, path: Path) -> None:
+        arrays: dict[str, NDArray[Any]] = {
+            "labels": self.labels,
+            "classes": np.array(self.classes),
+            "is_test": self.is_test,
+            "files": np.array(self.files, str),
+            "provenance": np.frombuffer(json.dumps(self.provenance).encode(), np.uint8),
+        }
+        if isinstance(self.images, list):
+            arrays["pixels"] = np.concatenate([image.ravel() for image in self.images])
+            arrays["shapes"] = np.array([image.shape for image in self.images])
+        else:
+            arrays["images"] = self.images
         with stage.writing(path) as half:
-            np.savez(half, images=self.images, labels=self.labels, is_test=self.is_test,
-                     provenance=np.frombuffer(json.dumps(self.provenance).encode(), np.uint8))  # fmt: skip
+            np.savez(half, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> "Source":
         """Raises `StageError` if the file is not such an archive. `validate` judges the content."""
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return cls(file["images"], file["labels"], file["is_test"], json.loads(file["provenance"].tobytes()))
+                images: Images
+                if "images" in file:
+                    images = file["images"]
+                else:
+                    pixels, shapes = file["pixels"], file["shapes"]
+                    flat = np.split(pixels, shapes.prod(axis=1).cumsum()[:-1])
+                    images = [image.reshape(shape) for image, shape in zip(flat, shapes, strict=True)]
+                return cls(images, file["labels"], tuple(file["classes"].tolist()), file["is_test"],
+                           json.loads(file["provenance"].tobytes()), tuple(file["files"].tolist()))  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -60,32 +86,35 @@ class Prepared:
     """Canonical images and the split of each, as `prepare` and `synthesize` write them."""
 
     images: NDArray[np.uint8]  # n x 28 x 28
-    labels: Digits  # n
+    labels: Labels  # n; `synthesize` labels a picture of no class with the number of classes
+    classes: tuple[str, ...]  # as in `Source`
     splits: NDArray[np.uint8]  # n, of `Split`
     rows: NDArray[np.int64]  # n, the row of raw.npz that each image came from
 
-    def of(self, split: Split) -> tuple[NDArray[np.uint8], Digits]:
+    def of(self, split: Split) -> tuple[NDArray[np.uint8], Labels]:
         """The images and the labels of one split."""
         chosen = self.splits == split
         return self.images[chosen], self.labels[chosen]
 
     def save(self, path: Path) -> None:
         with stage.writing(path) as half:
-            np.savez(half, images=self.images, labels=self.labels, splits=self.splits, rows=self.rows)
+            np.savez(half, images=self.images, labels=self.labels, classes=np.array(self.classes),
+                     splits=self.splits, rows=self.rows)  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> "Prepared":
         with np.load(path, allow_pickle=False) as file:
-            return cls(file["images"], file["labels"], file["splits"], file["rows"])
+            classes = tuple(file["classes"].tolist())
+            return cls(file["images"], file["labels"], classes, file["splits"], file["rows"])
 
 
 @dataclass(frozen=True)
 class Predictions:
     """The answers on the test split, as `evaluate` writes them for `promote`."""
 
-    labels: Digits  # n
-    probabilities: NDArray[np.floating]  # n x 10, of the trained network
-    baselines: Mapping[str, Digits]  # n digits of each baseline, by its name
+    labels: Labels  # n
+    probabilities: NDArray[np.floating]  # n x classes, of the trained network
+    baselines: Mapping[str, Labels]  # n labels of each baseline, by its name
 
     def save(self, path: Path) -> None:
         with stage.writing(path) as half:

@@ -13,7 +13,7 @@ import numpy as np
 
 from model import bundle
 from model.bundle import Manifest
-from model.labels import LABELS
+from model.labels import are_digits
 from model.robustness import DISTORTIONS
 from pipelines import paths, stage
 from pipelines.artefacts import Prepared, Split
@@ -24,7 +24,7 @@ Facts: TypeAlias = Mapping[str, Any]  # a JSON file of a stage
 SHARES: Final = frozenset(
     {"accuracy", "accuracy_answered", "coverage", "f1", "precision", "recall", "refused", "answered", "share"}
 )
-COLUMNS: Final = (*LABELS, "none")  # by label; the last one is `NO_DIGIT`
+OUTLIERS: Final = "no label"  # heads the column of pictures of no class; with its space it is the name of none
 OWN_SECTION: Final = frozenset({"per_class", "robustness", "baselines", "parameters"})  # keys of metrics.json
 
 
@@ -38,19 +38,21 @@ class Measurements:
     export: Facts  # export.json
     run: Facts  # run.json: the parameters of the run
     source: Facts  # validation.json
-    counts: Mapping[str, Mapping[str, int]]  # images by split and digit, real and synthetic ones separately
+    counts: Mapping[str, Mapping[str, int]]  # images by split and label, real and synthetic ones separately
 
     @classmethod
     def load(cls) -> "Measurements":
+        manifest = bundle.read(paths.BUNDLE)
+        columns = (*manifest.labels, OUTLIERS)
         counts = {}
         for origin, path in (("real", paths.PREPARED), ("synthetic", paths.SYNTHETIC)):
             images = Prepared.load(path)
             for split in Split:
-                per_label = np.bincount(images.of(split)[1], minlength=len(COLUMNS)).tolist()
-                counts[f"{split.name.lower()}, {origin}"] = dict(zip(COLUMNS, per_label, strict=True))
+                per_label = np.bincount(images.of(split)[1], minlength=len(columns)).tolist()
+                counts[f"{split.name.lower()}, {origin}"] = dict(zip(columns, per_label, strict=True))
         del counts["test, synthetic"]  # the test split holds real images only
         return cls(
-            manifest=bundle.read(paths.BUNDLE),
+            manifest=manifest,
             metrics=_json(paths.METRICS),
             calibration=_json(paths.CALIBRATION),
             export=_json(paths.EXPORT),
@@ -76,11 +78,11 @@ def card(measured: Measurements) -> str:
         _use(measured),
         "## Training data",
         _pairs(measured.source["provenance"]),
-        _table(["images", *COLUMNS, "all"],
+        _table(["images", *manifest.labels, OUTLIERS, "all"],
                [[name, *(_number("images", n) for n in (*per_label.values(), sum(per_label.values())))]
                 for name, per_label in measured.counts.items()]),
         "Counted after `canonical`. An image that two splits share is left out of the earlier one. The project makes"
-        " the synthetic images itself. Those under *none* hold no digit: they teach the network to be unsure.",
+        f" the synthetic images itself. Those under *{OUTLIERS}* teach the network to be unsure.",
         "## Training parameters",
         _pairs({name: value for name, value in measured.run["start"]["params"].items()
                 if name.split(".")[0] in ("data", "prepare", "synthesize", "train")}),
@@ -89,8 +91,8 @@ def card(measured: Measurements) -> str:
         " used them.",
         _pairs({name: value for name, value in metrics.items() if not isinstance(value, (Mapping, list))
                 and name not in OWN_SECTION}),
-        "### Each digit",
-        _matrix("digit", metrics["per_class"]),
+        "### Each label",
+        _matrix("label", metrics["per_class"]),
         "### Baselines on the same images",
         _matrix("classifier", metrics["baselines"]),
         _robustness(metrics["robustness"]),
@@ -110,7 +112,7 @@ def _details(measured: Measurements) -> str:
     return "## Model details\n\n" + _pairs({
         "version": manifest.version,
         "created": manifest.created,
-        "task": "a small convolutional network reads one handwritten digit",
+        "task": f"a small convolutional network reads one {_things(manifest)[0]}",
         "input": f"28x28 grey levels from `model.canonical`, version {manifest.canonical_version}",
         "output": f"a probability for each of {', '.join(manifest.labels)}",
         "git revision": f"{manifest.git_revision}{' with uncommitted changes' if manifest.git_dirty else ''}",
@@ -121,18 +123,19 @@ def _details(measured: Measurements) -> str:
 
 
 def _use(measured: Measurements) -> str:
-    """What the model is for, and where it fails. The metrics name the weakest digit and the worst distortions."""
+    """What the model is for, and where it fails. The metrics name the weakest label and the worst distortions."""
+    one, all_ = _things(measured.manifest)
     per_class = measured.metrics["per_class"]
-    weakest = min(per_class, key=lambda digit: per_class[digit]["recall"])
+    weakest = min(per_class, key=lambda label: per_class[label]["recall"])
     recall = _number("recall", per_class[weakest]["recall"])
     lines = [
         "## Intended use",
-        "The model reads single handwritten digits, one digit in a picture. It is made to learn from, and as the"
-        " skeleton of other projects. Do not rely on an answer below the abstain threshold: ask a person.",
-        "Do not use it for cheques, medical or legal papers, or anything else where a wrong digit that nobody checks"
-        " does harm. Do not use it for several digits in one picture, printed digits, letters or other signs.",
+        f"The model reads single {all_}, one in a picture. It is made to learn from, and as the skeleton of other"
+        " projects. Do not rely on an answer below the abstain threshold: ask a person.",
+        "Do not use it for cheques, medical or legal papers, or anything else where a wrong answer that nobody checks"
+        f" does harm. Do not use it for several {all_} in one picture, or for pictures of anything else.",
         "## Limits",
-        f"- The digit it reads worst is {weakest}: {recall} of {_number('images', per_class[weakest]['images'])}.",
+        f"- The {one} it reads worst is {weakest}: {recall} of {_number('images', per_class[weakest]['images'])}.",
     ]
     for name, views in measured.metrics["robustness"]["accuracy"].items():
         distortion = DISTORTIONS[name]
@@ -141,14 +144,21 @@ def _use(measured: Measurements) -> str:
         lines.append(f"- {name.capitalize()}: {_number('accuracy', share)} at worst, at {at} ({distortion.unit}).")
     source = measured.source["provenance"]["source"]
     lines += [
-        f"- It learnt from the writers of `{source}`. It reads people who write differently worse; these figures do not"
-        " say by how much.",
-        "- Its confidence is calibrated on digits like those it learnt from. On other pictures it is less reliable.",
-        "- The images hold no personal data beyond the shape of a digit. The age and origin of the writers are unknown,"
-        " so there are no figures for groups of people.",
+        f"- It learnt from the pictures of `{source}`. It reads others worse, such as those of people who write"
+        " differently; these figures do not say by how much.",
+        f"- Its confidence is calibrated on {all_} like those it learnt from. On other pictures it is less reliable.",
+        "- The age and origin of the writers are unknown, so there are no figures for groups of people.",
     ]
+    if source != "folder":
+        lines.append("- The images hold no personal data beyond the shape of a digit.")
     blocks = [*lines[:4], "\n".join(lines[4:])]
     return "\n\n".join(blocks)
+
+
+def _things(manifest: Manifest) -> tuple[str, str]:
+    """What the model reads, in the singular and in the plural."""
+    kind = "handwritten digit" if are_digits(manifest.labels) else "character"
+    return kind, f"{kind}s"
 
 
 def _robustness(robustness: Facts) -> str:

@@ -22,7 +22,7 @@ def draw(
     bins: int,
     abstain_below: float,
 ) -> None:
-    """Writes coverage.csv, the coverage/accuracy curve of n x 10 `probabilities`, and confidence.png."""
+    """Writes coverage.csv, the coverage/accuracy curve of n x classes `probabilities`, and confidence.png."""
     curve = trades(probabilities, labels)
     with (folder / "coverage.csv").open("w", newline="") as file:
         table = csv.writer(file)

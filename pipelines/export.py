@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from model import bundle, canonical
 from model.bundle import Golden
 from model.canonical import Pixels
-from model.labels import CLASSES
 from model.predictor import Predictor
 from model.training import tensor
 from pipelines import paths, provenance, stage, tracking, weights
@@ -36,11 +35,11 @@ class ExportParams(stage.Params, section="export"):
     """What the bundle holds, and how exact it must be."""
 
     max_difference: float = Field(gt=0, le=1e-2)
-    golden: int = Field(ge=1, le=CLASSES)
+    golden: int = Field(ge=1)
 
 
 class Calibrated(nn.Module):
-    """The network with temperature and softmax: n x 1 x 28 x 28 in 0..1 -> n x 10 probabilities."""
+    """The network with temperature and softmax: n x 1 x 28 x 28 in 0..1 -> n x classes probabilities."""
 
     def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -84,13 +83,13 @@ def to_onnx(network: nn.Module) -> bytes:
 
 
 def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
-    """One validation image of each of `count` digits, encoded as people send them, with torch's answers.
+    """One validation image of each of the first `count` classes, encoded as people send them, with torch's answers.
 
     The images take turns: white on black in a corner, dark on grey paper, on a transparent canvas, and turned by EXIF.
     Any change of `canonical` then changes at least one of them.
     """
     images, labels = prepared.of(Split.VALIDATION)
-    chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(count)]
+    chosen = [int(np.flatnonzero(labels == label)[0]) for label in range(min(count, len(prepared.classes)))]
     encoded = [_encoded(images[row], number) for number, row in enumerate(chosen)]
     pixels = np.stack([canonical.canonical(Image.open(io.BytesIO(data))) for data in encoded])
     with torch.inference_mode():
@@ -118,11 +117,11 @@ def _encoded(pixels: Pixels, number: int) -> bytes:
 
 
 def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
-    """Histograms over the validation split, to compare production with. Each sums to 1: the digits read, the confidence
+    """Histograms over the validation split, to compare production with. Each sums to 1: the labels read, the confidence
     (20 bins of 0..1), and the ink (mean pixel, 32 bins of 0..1)."""
     confidence, ink = probabilities.max(axis=1), pixels.mean(axis=(1, 2)) / 255
     counts = {
-        "digits": np.bincount(probabilities.argmax(axis=1), minlength=CLASSES),
+        "digits": np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]),
         "confidence": np.histogram(confidence, bins=20, range=(0, 1))[0],
         "ink": np.histogram(ink, bins=32, range=(0, 1))[0],
     }
@@ -158,6 +157,7 @@ def main() -> None:
         hashes=hashes,
         identity=identity,
         metrics={name: value for name, value in metrics.items() if not isinstance(value, dict)},
+        labels=prepared.classes,
     )
     images, _ = prepared.of(Split.TEST)
     with torch.inference_mode():

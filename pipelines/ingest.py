@@ -1,8 +1,9 @@
-"""Reads a source of digits and writes one .npz with images, labels and their provenance."""
+"""Reads a source of labelled pictures and writes one .npz with images, labels and their provenance."""
 
 import gzip
 import http.client
 import math
+import re
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +18,10 @@ from pydantic import Field
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from model.canonical import grey
+from model.canonical.images import BadImage, decode
 from model.hashing import sha256
+from model.labels import DIGITS
 from pipelines import paths, stage
 from pipelines.artefacts import Source
 from pipelines.stage import StageError
@@ -32,15 +36,18 @@ SHA256: Final = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MOST_CLASSES: Final = 255  # a label is a byte, and one more label stands for pictures of no class
+NAME: Final = re.compile(r"[\w-]+")  # of a class; MLflow and DVC name metrics by it
 TRIES: Final = 3  # of each mirror
 TIMEOUT: Final = 20  # seconds without a byte
 
 
 class DataParams(stage.Params, section="data"):
-    """Where the digits come from."""
+    """Where the images come from."""
 
-    source: Literal["digits", "mnist"]
+    source: Literal["digits", "mnist", "folder"]
     mnist_dir: Path | None = Field(description="a folder with MNIST's four .gz files; None downloads them")
+    folder: Path | None = Field(description="a folder with one subfolder of pictures for each label")
 
 
 def digits() -> Source:
@@ -52,7 +59,7 @@ def digits() -> Source:
         "what": "test set of UCI's Optical Recognition of Handwritten Digits, as scikit-learn ships it (CC BY 4.0)",
         "scikit-learn": sklearn.__version__,
     }
-    return Source(images, bunch.target.astype(np.uint8), np.zeros(len(images), np.bool_), provenance)
+    return Source(images, bunch.target.astype(np.uint8), DIGITS, np.zeros(len(images), np.bool_), provenance)
 
 
 def mnist(folder: Path) -> Source:
@@ -65,7 +72,48 @@ def mnist(folder: Path) -> Source:
         "what": "MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0)",
         "sha256": SHA256,
     }
-    return Source(np.concatenate(images), np.concatenate(labels), is_test, provenance)
+    return Source(np.concatenate(images), np.concatenate(labels), DIGITS, is_test, provenance)
+
+
+def folder(root: Path) -> Source:
+    """Pictures in one subfolder for each label, of any size. The subfolder's name is the label.
+
+    Hidden files are left out. Raises `StageError` for any other file that is not a picture, and for a name that cannot
+    be a label.
+    """
+    if not root.is_dir():
+        raise StageError(f"data.folder: {root} is not a folder")
+    subfolders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not 2 <= len(subfolders) <= MOST_CLASSES:
+        raise StageError(f"data.folder: {root} has {len(subfolders)} subfolders; needed is one for each label,"
+                         f" from 2 to {MOST_CLASSES}")  # fmt: skip
+    for subfolder in subfolders:
+        if not NAME.fullmatch(subfolder.name):
+            raise StageError(f"data.folder: {subfolder.name!r} cannot be a label; allowed are letters, digits, - and _")
+    files = [
+        (label, file)
+        for label, subfolder in enumerate(subfolders)
+        for file in sorted(subfolder.iterdir())
+        if not file.name.startswith(".")
+    ]
+    images = [_picture(file) for _, file in tqdm(files, desc=root.name, unit="image", unit_scale=True, mininterval=0.5)]
+    provenance: dict[str, object] = {"source": "folder", "what": f"pictures in {len(subfolders)} subfolders"}
+    return Source(
+        np.stack(images) if len({image.shape for image in images}) == 1 else images,
+        np.array([label for label, _ in files], np.uint8),
+        tuple(subfolder.name for subfolder in subfolders),
+        np.zeros(len(files), np.bool_),
+        provenance,
+        tuple(str(file) for _, file in files),
+    )
+
+
+def _picture(file: Path) -> NDArray[np.uint8]:
+    try:
+        return grey(decode(file.read_bytes()))
+    except (BadImage, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StageError(f"{file} is not a picture that can be used: {reason}") from None
 
 
 def idx(path: Path) -> NDArray[np.uint8]:
@@ -140,19 +188,31 @@ def _stream(url: str, path: Path) -> None:
             raise OSError(f"the connection ended after {file.tell():,} of {size:,} bytes")
 
 
+def read(params: DataParams) -> Source:
+    """The source that `params` name. Raises `StageError` if it needs another parameter, or ignores one."""
+    for source, name in (("mnist", "mnist_dir"), ("folder", "folder")):
+        if getattr(params, name) is not None and params.source != source:
+            raise StageError(f"data.{name} has no effect with data.source '{params.source}'; set data.source to"
+                             f" '{source}', or data.{name} to null")  # fmt: skip
+    match params.source:
+        case "digits":
+            return digits()
+        case "folder":
+            if params.folder is None:
+                raise StageError("data.source is 'folder', so data.folder must name the folder")
+            return folder(params.folder)
+    if params.mnist_dir is None:
+        fetch(paths.MNIST)
+    else:
+        check(params.mnist_dir)
+    return mnist(params.mnist_dir or paths.MNIST)
+
+
 def main() -> None:
     params = DataParams.load()
-    if params.source == "digits":
-        source = digits()
-    elif params.mnist_dir is not None:
-        check(params.mnist_dir)
-        source = mnist(params.mnist_dir)
-    else:
-        fetch(paths.MNIST)
-        source = mnist(paths.MNIST)
+    source = read(params)
     source.save(paths.RAW)
-    count, height, width = source.images.shape
-    print(f"ingest: {count:,} images of {height}x{width} from {params.source}")
+    print(f"ingest: {len(source.images):,} images of {len(source.classes)} classes from {params.source}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from model.canonical import canonical_batch
-from model.labels import CLASSES
+from model.canonical.images import BadImage
 from pipelines import paths, stage
 from pipelines.artefacts import Prepared, Source, Split
 from pipelines.stage import StageError
@@ -59,17 +59,19 @@ def prepare(source: Source, splits: NDArray[np.uint8]) -> Prepared:
     An image that occurs in several splits stays in the test split, or else in the validation split. Raises `StageError`
     if an image has no ink.
     """
+    refused: dict[int, BadImage] = {}
     images = np.empty((len(source.images), 28, 28), np.uint8)
     with tqdm(total=len(images), desc="canonical", unit="image", unit_scale=True, mininterval=0.5) as progress:
         for start in range(0, len(images), 1000):
             chunk = source.images[start : start + 1000]
-            images[start : start + 1000], refused = canonical_batch(chunk)
-            if refused:
-                row = min(refused)
-                raise StageError(
-                    f"row {start + row} of {paths.RAW}, labelled {source.labels[start + row]}: {refused[row]}"
-                )
+            images[start : start + 1000], errors = canonical_batch(chunk)
+            refused |= {start + row: error for row, error in errors.items()}
             progress.update(len(chunk))
+    if refused:
+        row = min(refused)
+        others = f" (and {len(refused) - 1:,} other images)" if len(refused) > 1 else ""
+        name = source.classes[source.labels[row]]
+        raise StageError(f"{source.place(row)}, labelled {name}: {refused[row]}{others}")
     seen: set[bytes] = set()
     keep = np.ones(len(images), np.bool_)
     for which in (Split.TEST, Split.VALIDATION, Split.TRAIN):
@@ -77,7 +79,7 @@ def prepare(source: Source, splits: NDArray[np.uint8]) -> Prepared:
         keep[rows] = [images[row].tobytes() not in seen for row in rows]
         seen.update(images[row].tobytes() for row in rows)
     rows = np.flatnonzero(keep)
-    return Prepared(images[rows], source.labels[rows], splits[rows], rows)
+    return Prepared(images[rows], source.labels[rows], source.classes, splits[rows], rows)
 
 
 def main() -> None:
@@ -93,13 +95,16 @@ def main() -> None:
         )
     prepared = prepare(source, splits)
     for which in Split:
-        missing = set(range(CLASSES)) - set(prepared.of(which)[1].tolist())
+        there = set(prepared.of(which)[1].tolist())
+        missing = [class_ for label, class_ in enumerate(prepared.classes) if label not in there]
         if missing:
-            raise StageError(f"the {which.name.lower()} split has no image of {sorted(missing)}; increase"
+            raise StageError(f"the {which.name.lower()} split has no image of {', '.join(missing)}; increase"
                              " prepare.validation or prepare.test in params.yaml")  # fmt: skip
     counts = ", ".join(f"{(prepared.splits == which).sum():,} {which.name.lower()}" for which in Split)
     prepared.save(paths.PREPARED)
     print(f"prepare: {counts}; left out {len(source.images) - len(prepared.images):,} images shared between splits")
+    if name not in params.frozen_test:
+        print(f"prepare: the test split is not frozen; to freeze it, set prepare.frozen_test.{name} to {actual}")
 
 
 if __name__ == "__main__":

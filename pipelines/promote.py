@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,11 +21,10 @@ from scipy.special import bdtrc
 from model import bundle
 from model.bundle import Manifest
 from model.canonical import Pixels
-from model.labels import CLASSES
 from model.predictor import Predictor
 from model.robustness import MARGIN, bare, distorted, product
 from pipelines import paths, stage, tracking
-from pipelines.artefacts import Digits, Predictions, Prepared, Split
+from pipelines.artefacts import Labels, Predictions, Prepared, Split
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
 
@@ -59,20 +58,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Challenger:
-    """The challenger's digits for the test images, and its size and speed."""
+    """The challenger's labels for the test images, and its size and speed."""
 
-    digits: Digits
-    shifted: Digits  # for the images moved by `shift` on a larger canvas and made canonical, as in the product
-    bare_shifted: Digits  # for the images moved by `bare_shift`, without `canonical`
+    labels: Labels
+    shifted: Labels  # for the images moved by `shift` on a larger canvas and made canonical, as in the product
+    bare_shifted: Labels  # for the images moved by `bare_shift`, without `canonical`
     model_bytes: int
     inference_us: float
 
     @classmethod
     def measured(cls, predictor: Predictor, images: Pixels, model_bytes: int, params: PromoteParams) -> "Challenger":
         return cls(
-            _digits(predictor, images),
-            _digits(predictor, product(distorted(images, "shift", params.shift, seed=0))),
-            _digits(predictor, bare(distorted(images, "shift", params.bare_shift, seed=0))),
+            _labels(predictor, images),
+            _labels(predictor, product(distorted(images, "shift", params.shift, seed=0))),
+            _labels(predictor, bare(distorted(images, "shift", params.bare_shift, seed=0))),
             model_bytes,
             inference_us(predictor, images[0]),
         )
@@ -87,8 +86,8 @@ class Paired:
     p_worse: float  # the chance of at least so many errors of the challenger if both are equally good
 
 
-def mcnemar(labels: Digits, challenger: Digits, rival: Digits) -> Paired:
-    """A one-sided exact McNemar test of "the challenger is worse". All three are n digits.
+def mcnemar(labels: Labels, challenger: Labels, rival: Labels) -> Paired:
+    """A one-sided exact McNemar test of "the challenger is worse". All three are n labels.
 
     Only images that exactly one of the two reads wrongly count. If both are equally good, each such image is equally
     likely to be an error of either.
@@ -101,10 +100,11 @@ def mcnemar(labels: Digits, challenger: Digits, rival: Digits) -> Paired:
 
 
 def gate(
-    labels: Digits,
+    labels: Labels,
+    classes: Sequence[str],
     challenger: Challenger,
-    baselines: Mapping[str, Digits],
-    champion: Digits | None,
+    baselines: Mapping[str, Labels],
+    champion: Labels | None,
     shared_images: int,
     params: PromoteParams,
 ) -> Iterator[Check]:
@@ -112,11 +112,11 @@ def gate(
 
     `shared_images` is the number of test images that are in the training split too.
     """
-    right = challenger.digits == labels
+    right = challenger.labels == labels
     accuracy = float(right.mean())
     yield _floor("accuracy", right, params.min_accuracy)
-    for digit in range(CLASSES):
-        yield _floor(f"accuracy on {digit}", right[labels == digit], params.min_class_accuracy)
+    for label, name in enumerate(classes):
+        yield _floor(f"accuracy on {name}", right[labels == label], params.min_class_accuracy)
     yield _floor(f"shifted by {params.shift} px", challenger.shifted == labels, params.min_shifted_accuracy)
     yield _floor(f"shifted by {params.bare_shift} px, without canonical", challenger.bare_shifted == labels,
                  params.min_bare_shifted_accuracy)  # fmt: skip
@@ -130,10 +130,11 @@ def gate(
                 time <= params.max_inference_us)  # fmt: skip
 
     linear = float((baselines["logistic_regression"] == labels).mean())
-    yield Check("beats logistic regression", f"{accuracy:.2%}", f"more than {linear:.2%}", accuracy > linear)
-    yield _not_worse("RBF SVM", labels, challenger.digits, baselines["rbf_svm"], params.significance)
+    asked = "not worse than 100.00%, which cannot be beaten" if linear == 1 else f"more than {linear:.2%}"
+    yield Check("beats logistic regression", f"{accuracy:.2%}", asked, accuracy > linear or accuracy == linear == 1)
+    yield _not_worse("RBF SVM", labels, challenger.labels, baselines["rbf_svm"], params.significance)
     if champion is not None:
-        yield _not_worse("champion", labels, challenger.digits, champion, params.significance)
+        yield _not_worse("champion", labels, challenger.labels, champion, params.significance)
 
 
 def _floor(name: str, right: NDArray[np.bool_], floor: float) -> Check:
@@ -141,7 +142,7 @@ def _floor(name: str, right: NDArray[np.bool_], floor: float) -> Check:
     return Check(name, f"{share:.2%} of {len(right):,}", f"at least {floor:.2%}", share >= floor)
 
 
-def _not_worse(name: str, labels: Digits, challenger: Digits, rival: Digits, significance: float) -> Check:
+def _not_worse(name: str, labels: Labels, challenger: Labels, rival: Labels, significance: float) -> Check:
     test = mcnemar(labels, challenger, rival)
     found = f"{test.only_challenger_wrong} errors of its own against {test.only_rival_wrong}, p = {test.p_worse:.3f}"
     return Check(f"not worse than the {name}", found, f"p at least {significance}", test.p_worse >= significance)
@@ -155,7 +156,9 @@ def report(checks: list[Check], challenger: Manifest, champion: Manifest | None)
         "",
         f"Champion until now: {current}.",
     ]
-    if champion and champion.canonical_version != challenger.canonical_version:
+    if champion and champion.labels != challenger.labels:
+        lines.append("It has other labels and cannot be compared, so floors and baselines alone decide.")
+    elif champion and champion.canonical_version != challenger.canonical_version:
         lines.append(
             f"It was trained on canonical version {champion.canonical_version} and is judged here on the pixels of"
             f" version {challenger.canonical_version}: the comparison favours the challenger."
@@ -191,11 +194,13 @@ def main() -> None:
             champion = Predictor.load(old, prove=False) if old else None
         except bundle.BundleError as error:
             raise StageError(f"the champion cannot be used for the comparison: {error}") from None
+        comparable = champion is not None and champion.manifest.labels == predictor.manifest.labels
         checks = list(gate(
             labels,
+            prepared.classes,
             Challenger.measured(predictor, images, (paths.BUNDLE / bundle.MODEL).stat().st_size, params),
             baselines,
-            _digits(champion, images) if champion else None,
+            _labels(champion, images) if champion and comparable else None,
             sum(image.tobytes() in training for image in images),
             params,
         ))  # fmt: skip
@@ -228,7 +233,7 @@ def main() -> None:
         print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {previous})")
 
 
-def _digits(predictor: Predictor, images: Pixels) -> Digits:
+def _labels(predictor: Predictor, images: Pixels) -> Labels:
     return np.concatenate(
         [predictor.probabilities(images[at : at + 1024]).argmax(axis=1) for at in range(0, len(images), 1024)]
     ).astype(np.uint8)

@@ -11,12 +11,13 @@ from pydantic import Field
 from tqdm import tqdm
 
 from model.canonical import SIDE, Pixels
-from model.labels import NO_DIGIT
+from model.labels import DIGITS
 from model.synthetic import CAREFUL, Labelled, write
 from model.synthetic.outliers import taught
 from model.synthetic.styles import STYLES
 from pipelines import paths, stage
-from pipelines.artefacts import Prepared, Split
+from pipelines.artefacts import Prepared, Source, Split
+from pipelines.stage import StageError
 
 CHUNK = 4_000  # images that one process makes at a time
 
@@ -30,12 +31,17 @@ class SynthesizeParams(stage.Params, section="synthesize"):
     seed: int = Field(ge=0)
 
 
-def synthesize(params: SynthesizeParams) -> Prepared:
+def synthesize(params: SynthesizeParams, classes: tuple[str, ...]) -> Prepared:
     """Synthetic images, labels and splits in the form of `prepare`. None is in the test split.
 
-    The label of an outlier is `NO_DIGIT`. Each chunk of images has its own seed, and one process for each core makes
-    them: the number of cores does not change the images. The few images that `canonical` refuses are left out.
+    The label of an outlier is the number of classes. Each chunk of images has its own seed, and one process for each
+    core makes them: the number of cores does not change the images. The few images that `canonical` refuses are left
+    out. Raises `StageError` if a class has no style to write it in.
     """
+    without = [name for name in classes if name not in DIGITS]
+    if without and (params.digits or params.validation):
+        raise StageError(f"there are styles for digits, not for {', '.join(without)}; set synthesize.digits and"
+                         " synthesize.validation to 0")  # fmt: skip
     wanted: tuple[tuple[Callable[..., Labelled], int, Split], ...] = (
         (taught, params.outliers, Split.TRAIN),  # first, because they take longest
         (write, params.digits, Split.TRAIN),
@@ -45,14 +51,15 @@ def synthesize(params: SynthesizeParams) -> Prepared:
     splits: list[Split] = []
     for draw, count, split in wanted:
         for start in range(0, count, CHUNK):
-            chunks.append(partial(draw, min(CHUNK, count - start), seed=(params.seed, len(chunks))))
+            seed = (params.seed, len(chunks))
+            chunks.append(partial(draw, min(CHUNK, count - start), seed=seed, classes=classes))
             splits.append(split)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         made = list(_with_progress(pool.map(_run, chunks), sum(count for _, count, _ in wanted)))
     nothing = (np.empty((0, SIDE, SIDE), np.uint8), np.empty(0, np.uint8))
     images, labels = (np.concatenate(parts) for parts in zip(nothing, *made, strict=True))
     split_of_image = np.repeat(np.array(splits, np.uint8), [len(labels) for _, labels in made])
-    return Prepared(images, labels, split_of_image, np.arange(len(images)))
+    return Prepared(images, labels, classes, split_of_image, np.arange(len(images)))
 
 
 def _run(chunk: "partial[Labelled]") -> Labelled:
@@ -67,9 +74,10 @@ def _with_progress(chunks: Iterator[Labelled], total: int) -> Iterator[Labelled]
 
 
 def sheet(synthetic: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
-    """A picture of the first images of each digit, then of outliers."""
+    """A picture of the first images of each class that has any, then of outliers."""
     lines: list[Pixels] = []
-    for label in (*STYLES, NO_DIGIT):
+    outlier = len(synthetic.classes)
+    for label in sorted({*synthetic.labels.tolist(), outlier}):
         chosen = (synthetic.labels == label) & (synthetic.splits == Split.TRAIN)
         some = synthetic.images[chosen][: columns * rows]
         blank = np.zeros((columns * rows - len(some), SIDE, SIDE), np.uint8)
@@ -80,7 +88,7 @@ def sheet(synthetic: Prepared, columns: int = 40, rows: int = 3) -> Image.Image:
 
 def main() -> None:
     params = SynthesizeParams.load()
-    synthetic = synthesize(params)
+    synthetic = synthesize(params, Source.load(paths.RAW).classes)
     synthetic.save(paths.SYNTHETIC)
     with stage.writing(paths.SHEET) as half:
         sheet(synthetic).save(half, "PNG", optimize=True)

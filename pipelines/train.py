@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from model.augment import Distortion
 from model.calibration import abstain_threshold, fit_temperature
-from model.labels import NO_DIGIT
 from model.networks.cnn import CNN, parameters
 from model.training import Epoch, Group, Recipe, logits, train
 from pipelines import paths, provenance, stage, tracking, weights
@@ -92,7 +91,7 @@ def groups(real: Prepared, synthetic: Prepared, params: TrainParams) -> list[Gro
     """The parts of a batch: real digits, synthetic digits, and pictures without a digit."""
     images, labels = real.of(Split.TRAIN)
     synthetic_images, synthetic_labels = synthetic.of(Split.TRAIN)
-    is_digit = synthetic_labels != NO_DIGIT
+    is_digit = synthetic_labels < len(synthetic.classes)
     count = int(is_digit.sum())
     share = max(params.drawn, count / (count + params.real_weight * len(images))) if count else 0.0
     outliers = params.outliers if not is_digit.all() else 0.0
@@ -119,9 +118,9 @@ def calibrate(network: nn.Module, validation_images: Group, coverage: float) -> 
 
 
 def accuracy(network: nn.Module, prepared: Prepared) -> float:
-    """The accuracy on the validation split; 0 if the split is empty."""
+    """The accuracy on the validation split."""
     images, labels = prepared.of(Split.VALIDATION)
-    return float((logits(network, images).argmax(axis=1) == labels).mean()) if len(images) else 0.0
+    return float((logits(network, images).argmax(axis=1) == labels).mean())
 
 
 def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
@@ -148,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     torch.use_deterministic_algorithms(on.type == "cpu")  # CUDA lacks deterministic forms of some operations used here
-    network = CNN(params.width).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
+    network = CNN(params.width, len(real.classes)).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
     reports: list[Epoch] = []
     bar = tqdm(total=plan.images_seen, desc=f"train on {on}", unit="image", unit_scale=True)
     with start(real, synthetic) as run, bar:
@@ -162,11 +161,12 @@ def main() -> None:
             bar.update(min(report.images_seen, plan.images_seen) - bar.n)
         seconds = time.perf_counter() - started
         calibration = calibrate(network, validation_images, params.coverage) | {
-            "validation_accuracy_real": accuracy(network, real),
-            "validation_accuracy_drawn": accuracy(network, synthetic),
+            f"validation_accuracy_{name}": accuracy(network, images)
+            for name, images in (("real", real), ("drawn", synthetic))
+            if (images.splits == Split.VALIDATION).any()
         }
         run.metrics(calibration | {"parameters": parameters(network), "training_seconds": seconds})
-        weights.save(network.cpu(), params.width)
+        weights.save(network.cpu(), params.width, len(real.classes))
         with stage.writing(paths.TRAINING) as half, half.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(Epoch.__annotations__))
             writer.writeheader()

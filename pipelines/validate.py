@@ -4,15 +4,14 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from model.labels import CLASSES
 from pipelines import paths, stage
-from pipelines.artefacts import Source
+from pipelines.artefacts import Images, Source
 from pipelines.stage import StageError
 
 ROWS_SHOWN: Final = 10  # rows that a message names; the report names all
+SIZES_SHOWN: Final = 10  # of the images, in the report
 
 
 class ValidateParams(stage.Params, section="validate"):
@@ -41,64 +40,79 @@ def findings(source: Source, params: ValidateParams) -> list[Finding]:
 
 def _form(source: Source, params: ValidateParams) -> list[Finding]:
     images, labels = source.images, source.labels
+    sides = f"allowed are sides of {params.min_side} to {params.max_side}"
     found = []
-    if images.ndim != 3:
+    if isinstance(images, list):
+        wrong = [row for row, image in enumerate(images) if not _fits(image.shape, params)]
+        if wrong:
+            found.append(_rows(source, "shape", wrong, f"images of another size, {sides}"))
+    elif images.ndim != 3:
         found.append(Finding("shape", f"images have shape {images.shape}, expected n x height x width", []))
-    elif not all(params.min_side <= side <= params.max_side for side in images.shape[1:]):
-        size = f"{images.shape[1]}x{images.shape[2]}"
-        found.append(
-            Finding("shape", f"images are {size}, allowed are sides of {params.min_side} to {params.max_side}", [])
-        )
-    if images.dtype != np.uint8:
+    elif not _fits(images.shape[1:], params):
+        found.append(Finding("shape", f"images are {images.shape[1]}x{images.shape[2]}, {sides}", []))
+    if not isinstance(images, list) and images.dtype != np.uint8:
         found.append(Finding("dtype", f"images are {images.dtype}, expected uint8", []))
     if not np.issubdtype(labels.dtype, np.integer):
         found.append(Finding("dtype", f"labels are {labels.dtype}, expected integers", []))
     if labels.ndim != 1 or source.is_test.ndim != 1:
         shapes = f"labels have shape {labels.shape}, test flags {source.is_test.shape}"
         found.append(Finding("shape", f"{shapes}, expected n", []))
-    elif images.ndim and not len(images) == len(labels) == len(source.is_test):
+    elif (isinstance(images, list) or images.ndim) and not len(images) == len(labels) == len(source.is_test):
         counts = f"{len(images)} images, {len(labels)} labels, {len(source.is_test)} test flags"
         found.append(Finding("length", f"{counts}: expected equal numbers", []))
     return found
 
 
+def _fits(shape: tuple[int, ...], params: ValidateParams) -> bool:
+    return all(params.min_side <= side <= params.max_side for side in shape)
+
+
 def _content(source: Source, params: ValidateParams) -> list[Finding]:
-    images, labels = source.images, source.labels
+    images, labels, classes = source.images, source.labels, len(source.classes)
     found = []
-    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
-        found.append(_rows("labels", wrong, f"labels outside 0 to {CLASSES - 1}"))
-    counts = np.bincount(labels[(labels >= 0) & (labels < CLASSES)].astype(int), minlength=CLASSES)
-    for digit in np.flatnonzero(counts < params.min_per_class):
-        few = f"class {digit} has {counts[digit]} images, at least {params.min_per_class} are needed"
-        found.append(Finding("classes", few, []))
+        found.append(_rows(source, "labels", wrong.tolist(), f"labels outside 0 to {classes - 1}"))
+    counts = np.bincount(labels[(labels >= 0) & (labels < classes)].astype(int), minlength=classes)
+    for name, count in zip(source.classes, counts.tolist(), strict=True):
+        if count < params.min_per_class:
+            few = f"class {name} has {count} images, at least {params.min_per_class} are needed"
+            found.append(Finding("classes", few, []))
     if len(images):
-        flat = images.reshape(len(images), -1)
-        contrast = flat.max(axis=1).astype(int) - flat.min(axis=1)
-        blank = np.flatnonzero(contrast < params.min_contrast)
-        if len(blank):
-            found.append(_rows("range", blank, f"images with under {params.min_contrast} grey levels of contrast"))
-        found += _duplicates(flat, labels, params.max_duplicates)
+        blank = [row for row, image in enumerate(images) if int(image.max()) - image.min() < params.min_contrast]
+        if blank:
+            problem = f"images with under {params.min_contrast} grey levels of contrast"
+            found.append(_rows(source, "range", blank, problem))
+        found += _duplicates(source, params.max_duplicates)
     return found
 
 
-def _duplicates(flat: NDArray[np.uint8], labels: NDArray[np.integer], limit: float) -> list[Finding]:
-    seen: dict[bytes, int] = {}
-    first = np.array([seen.setdefault(image.tobytes(), row) for row, image in enumerate(flat)])
-    repeated = np.flatnonzero(first != np.arange(len(flat)))
+def _duplicates(source: Source, limit: float) -> list[Finding]:
+    images, labels = source.images, source.labels
+    seen: dict[tuple[tuple[int, ...], bytes], int] = {}
+    first = np.array([seen.setdefault((image.shape, image.tobytes()), row) for row, image in enumerate(images)])
+    repeated = np.flatnonzero(first != np.arange(len(images)))
     contradicted = repeated[labels[repeated] != labels[first[repeated]]]
     found = []
     if len(contradicted):
-        found.append(_rows("labels", contradicted, "images that repeat another one with a different label"))
-    share = len(repeated) / len(flat)
+        problem = "images that repeat another one with a different label"
+        found.append(_rows(source, "labels", contradicted.tolist(), problem))
+    share = len(repeated) / len(images)
     if share > limit:
-        found.append(_rows("duplicates", repeated, f"images ({share:.1%}) repeat another one, allowed are {limit:.1%}"))
+        problem = f"images ({share:.1%}) repeat another one, allowed are {limit:.1%}"
+        found.append(_rows(source, "duplicates", repeated.tolist(), problem))
     return found
 
 
-def _rows(check: str, rows: NDArray[np.integer], problem: str) -> Finding:
-    shown = ", ".join(map(str, rows[:ROWS_SHOWN].tolist())) + (", …" if len(rows) > ROWS_SHOWN else "")
-    return Finding(check, f"{len(rows):,} {problem}: rows {shown}", rows.tolist())
+def _rows(source: Source, check: str, rows: list[int], problem: str) -> Finding:
+    """A finding that names the first rows, or the files that they come from."""
+    named = [source.files[row] if source.files else str(row) for row in rows[:ROWS_SHOWN]]
+    shown = ("" if source.files else "rows ") + ", ".join(named) + (", …" if len(rows) > ROWS_SHOWN else "")
+    return Finding(check, f"{len(rows):,} {problem}: {shown}", rows)
+
+
+def _sizes(images: Images) -> list[str]:
+    return sorted({"x".join(map(str, image.shape)) for image in images})
 
 
 def main() -> None:
@@ -106,8 +120,9 @@ def main() -> None:
     source = Source.load(paths.RAW)
     found = findings(source, params)
     report = {
-        "shape": list(source.images.shape),
-        "per_class": np.bincount(source.labels, minlength=CLASSES).tolist() if not found else None,
+        "images": len(source.images),
+        "sizes": _sizes(source.images)[:SIZES_SHOWN],
+        "per_class": None if found else dict(zip(source.classes, np.bincount(source.labels).tolist(), strict=True)),
         "provenance": source.provenance,
         "findings": [asdict(finding) for finding in found],
     }

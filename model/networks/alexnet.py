@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from model.labels import CLASSES
+from model.labels import DIGITS
 
 
 class AlexNet(nn.Module):
-    """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. It has 117,898 weights; the original has 60 million.
+    """n x 1 x 28 x 28 in 0..1 -> n x classes logits. 117,898 weights for 10 classes; the original has 60 million.
 
     Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012). As in the
     paper: ReLUs, local response normalisation, overlapping pooling windows (3x3, stride 2), three convolutions in a
@@ -15,7 +15,7 @@ class AlexNet(nn.Module):
     network learns nothing during the first 10,000 images.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = len(DIGITS)) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1),  # 28 -> 14
@@ -30,7 +30,7 @@ class AlexNet(nn.Module):
             nn.Flatten(),
             nn.Dropout(0.5), nn.Linear(24 * 3 * 3, 256), nn.ReLU(),
             nn.Dropout(0.5), nn.Linear(256, 128), nn.ReLU(),
-            nn.Linear(128, CLASSES),
+            nn.Linear(128, classes),
         )  # fmt: skip
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.labels import CLASSES
+from model.labels import DIGITS
 
 # The maps of S2 (6) that each map of C3 (16) sees: table I of the paper.
 SEEN: Final = (
@@ -52,13 +52,13 @@ class PartlyConnected(nn.Conv2d):
 
 
 class LeNet5(nn.Module):
-    """n x 1 x 28 x 28 in 0..1 -> n x 10 logits. 61,000 weights.
+    """n x 1 x 28 x 28 in 0..1 -> n x classes logits. 61,000 weights for 10 classes.
 
     LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition (1998), figure 2. The last
     layer is linear; the paper's last layer measures distances to pictures of the digits drawn by hand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = len(DIGITS)) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 6, 5, padding=2), Squash(),  # C1: 28
@@ -67,7 +67,7 @@ class LeNet5(nn.Module):
             Subsampling(16), Squash(),  # S4: 10 -> 5
             nn.Conv2d(16, 120, 5), Squash(),  # C5: 5 -> 1
             nn.Flatten(), nn.Linear(120, 84), Squash(),  # F6
-            nn.Linear(84, CLASSES),
+            nn.Linear(84, classes),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:

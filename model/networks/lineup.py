@@ -26,10 +26,10 @@ class Classifier(Protocol):
     """The two methods of every classifier."""
 
     def fit(self, images: Pixels, labels: NDArray[np.uint8]) -> object:
-        """Learns from n x 28 x 28 canonical images and their n digits. Every digit must occur."""
+        """Learns from n x 28 x 28 canonical images and their n labels. Every label up to the greatest must occur."""
 
     def scores(self, images: Pixels) -> NDArray[np.floating]:
-        """n x 28 x 28 -> n x 10; the greatest is the answer. They are probabilities if the classifier has them."""
+        """n x 28 x 28 -> n x classes; the greatest is the answer. They are probabilities if the classifier has them."""
 
 
 class OnPixels:
@@ -51,13 +51,14 @@ class OnPixels:
 class Trained:
     """A network trained by gradient descent, on a GPU if there is one."""
 
-    def __init__(self, network: Callable[[], nn.Module], recipe: Recipe) -> None:
+    def __init__(self, network: Callable[[int], nn.Module], recipe: Recipe) -> None:
+        """Takes what builds the network for a number of classes."""
         self._build, self._recipe = network, recipe
 
     def fit(self, images: Pixels, labels: NDArray[np.uint8]) -> None:
         with torch.random.fork_rng():  # initial weights and dropout use torch's global generator
             torch.manual_seed(self._recipe.seed)
-            self.network = self._build().to("cuda" if torch.cuda.is_available() else "cpu")
+            self.network = self._build(int(labels.max()) + 1).to("cuda" if torch.cuda.is_available() else "cpu")
             training = Group(images, labels)
             for _ in train(self.network, [training], Group(images[:100], labels[:100]), self._recipe):
                 pass  # the reports are not used here
@@ -99,9 +100,13 @@ def _scikit(build: Callable[[int], ClassifierMixin]) -> Callable[[int], Classifi
 
 
 def _network(
-    network: Callable[[], nn.Module], images_seen: int, learning_rate: float, augment: Distortion | None = None
+    network: Callable[[int], nn.Module], images_seen: int, learning_rate: float, augment: Distortion | None = None
 ) -> Callable[[int], Classifier]:
     return lambda seed: Trained(network, replace(_recipe(images_seen, learning_rate, seed), augment=augment))
+
+
+def _cnn(classes: int) -> CNN:
+    return CNN(16, classes)
 
 
 # Images seen: 2 cores train for one to two minutes. Learning rates: the best on the validation images of those that
@@ -121,6 +126,6 @@ LINE_UP: Final[dict[str, Entry]] = {
         2012, "Krizhevsky et al.: ImageNet classification with deep CNNs", _network(AlexNet, 100_000, 0.004)
     ),
     "vit": Entry(2020, "Dosovitskiy et al.: An image is worth 16x16 words", _network(ViT, 200_000, 0.002)),
-    "cnn_plain": Entry(2015, "Ioffe, Szegedy: Batch normalization", _network(lambda: CNN(16), 200_000, 0.004)),
-    "cnn": Entry(2003, "Simard et al.: Best practices for CNNs", _network(lambda: CNN(16), 200_000, 0.004, AUGMENT)),
+    "cnn_plain": Entry(2015, "Ioffe, Szegedy: Batch normalization", _network(_cnn, 200_000, 0.004)),
+    "cnn": Entry(2003, "Simard et al.: Best practices for CNNs", _network(_cnn, 200_000, 0.004, AUGMENT)),
 }

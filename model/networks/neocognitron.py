@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.canonical import Pixels
-from model.labels import CLASSES
 
 ORIENTATIONS: Final = 16  # of edges, over the full circle: dark-to-bright and bright-to-dark are two orientations
 EDGE: Final = 5  # pixels, the side of an edge's template
@@ -121,15 +120,15 @@ class InterpolatingVectors:
     Every training vector is a reference. For each class, the lines run between the `NEIGHBOURS` nearest references.
     """
 
-    def __init__(self, vectors: Tensor, labels: Tensor) -> None:
+    def __init__(self, vectors: Tensor, labels: Tensor, classes: int) -> None:
         unit = functional.normalize(vectors)
-        self._references = [unit[labels == digit] for digit in range(CLASSES)]
+        self._references = [unit[labels == label] for label in range(classes)]
         self._cosines = [references @ references.T for references in self._references]
 
     def scores(self, vectors: Tensor) -> Tensor:
-        """n x length -> n x 10: for each class, the greatest cosine with any point between two references."""
+        """n x length -> n x classes: for each class, the greatest cosine with any point between two references."""
         unit = functional.normalize(vectors)
-        return torch.stack([self._score(unit, digit) for digit in range(CLASSES)], dim=1)
+        return torch.stack([self._score(unit, label) for label in range(len(self._references))], dim=1)
 
     def _score(self, unit: Tensor, digit: int) -> Tensor:
         if not len(self._references[digit]):  # no training image of this class
@@ -145,10 +144,10 @@ class InterpolatingVectors:
         return torch.maximum(best, near[:, 0])
 
 
-def _accuracy(x: Tensor, digits: Tensor) -> float:
+def _accuracy(x: Tensor, digits: Tensor, classes: int) -> float:
     """The accuracy on the last quarter, with the rest as references."""
     vectors, known = x.flatten(1), len(x) * 3 // 4
-    scores = InterpolatingVectors(vectors[:known], digits[:known]).scores(vectors[known:])
+    scores = InterpolatingVectors(vectors[:known], digits[:known], classes).scores(vectors[known:])
     return (scores.argmax(dim=1) == digits[known:]).float().mean().item()
 
 
@@ -183,18 +182,19 @@ class Neocognitron:
         self.layers = nn.Sequential(Contrast(), S(edges(), EDGE_THETA), C())
         order = torch.randperm(len(images), generator=generator)
         x, digits = _through(self.layers, _tensor(images)[order]), torch.from_numpy(labels).long()[order]
+        classes = int(labels.max()) + 1
         for most in self._templates:
             tried = {}
             for theta in THETAS:
                 pair = nn.Sequential(S(add_if_silent(x[:TRIAL], theta, most, generator), theta), C())
-                tried[_accuracy(_through(pair, x[:TRIAL]), digits[:TRIAL])] = pair
+                tried[_accuracy(_through(pair, x[:TRIAL]), digits[:TRIAL], classes)] = pair
             self.layers.extend(best := tried[max(tried)])
             x = _through(best, x)
-        self.top = InterpolatingVectors(x.flatten(1), digits)
+        self.top = InterpolatingVectors(x.flatten(1), digits, classes)
 
     @torch.inference_mode()
     def scores(self, images: Pixels) -> NDArray[np.float32]:
-        """n x 28 x 28 -> n x 10 in 0..1: the cosines of `InterpolatingVectors`, not probabilities."""
+        """n x 28 x 28 -> n x classes in 0..1: the cosines of `InterpolatingVectors`, not probabilities."""
         batches = [self.top.scores(self.layers(part).flatten(1)) for part in _batches(_tensor(images))]
         scores: NDArray[np.float32] = torch.cat(batches).numpy()
         return scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
 from model.canonical import Pixels, canonical_batch
-from model.labels import CLASSES
+from model.labels import DIGITS
 from model.synthetic.styles import STYLES, Style
 
 Point: TypeAlias = tuple[float, float]
@@ -50,16 +50,17 @@ HAND: Final = Hand()  # a few per cent of its digits are illegible: real handwri
 CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 % are illegible
 
 
-def write(count: int, seed: Seed, hand: Hand = HAND) -> Labelled:
-    """`count` canonical digits in random order. Equal seeds give equal images.
+def write(count: int, seed: Seed, hand: Hand = HAND, classes: Sequence[str] = DIGITS) -> Labelled:
+    """`count` canonical digits of `classes`, in random order. Equal seeds give equal images.
 
     `canonical` refuses a digit in some thousands; there are then fewer than `count`.
     """
     rng = np.random.default_rng(seed)
-    digits = rng.integers(CLASSES, size=count).astype(np.uint8)
+    labels = rng.integers(len(classes), size=count).astype(np.uint8)
     pictures: list[Pixels] = [np.empty(0, np.uint8)] * count
-    for digit, styles in STYLES.items():
-        rows = np.flatnonzero(digits == digit)
+    for label, digit in enumerate(classes):
+        styles = STYLES[int(digit)]
+        rows = np.flatnonzero(labels == label)
         weights = np.array([style.weight for style in styles])
         chosen = rng.choice(len(styles), len(rows), p=weights / weights.sum())
         for number, style in enumerate(styles):
@@ -68,7 +69,7 @@ def write(count: int, seed: Seed, hand: Hand = HAND) -> Labelled:
                 pictures[of_style[at]] = picture
     images, refused = canonical_batch(pictures)
     kept = np.delete(np.arange(count), list(refused))
-    return images[kept], digits[kept]
+    return images[kept], labels[kept]
 
 
 def written(style: Style, count: int, hand: Hand, rng: Generator) -> Iterator[tuple[int, Pixels]]:

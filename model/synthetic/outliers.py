@@ -14,7 +14,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from model.canonical import Pixels, canonical_batch
-from model.labels import NO_DIGIT
+from model.labels import DIGITS, are_digits
 from model.synthetic.digits import HAND, Hand, Labelled, Seed, written
 from model.synthetic.styles import SIGNS, STYLES, Style
 
@@ -23,16 +23,23 @@ SCRIBBLES: Final = 60  # different scribbles to learn from; each is written many
 LETTERS: Final = "ACEFHKLMNPRTUVWXYacdefhkmnprtuvwx"
 
 
-def taught(count: int, seed: Seed) -> Labelled:
-    """At most `count` canonical pictures to learn from: signs, scribbles and pairs of digits, a third each."""
+def taught(count: int, seed: Seed, classes: Sequence[str] = DIGITS) -> Labelled:
+    """At most `count` canonical pictures to learn from: signs, scribbles and pairs of digits, a third each.
+
+    If a class is not a digit, all are scribbles: some signs are letters. Their label is the number of classes.
+    """
     rng = np.random.default_rng(seed)
     scribbles = [Style("scribble", _scribble(rng)) for _ in range(SCRIBBLES)]
+    pictures = _around_digits(scribbles, count, rng) if are_digits(classes) else _each(scribbles, count, rng)
+    images, _ = seen(pictures)
+    return rng.permutation(images), np.full(len(images), len(classes), np.uint8)
+
+
+def _around_digits(scribbles: Sequence[Style], count: int, rng: Generator) -> list[Pixels]:
     pictures = [*_each(SIGNS, count - 2 * (count // 3), rng), *_each(scribbles, count // 3, rng)]
     digits = [style for styles in STYLES.values() for style in styles]
     halves = iter([*_each(digits, 2 * (count // 3), rng, Hand(bilevel=0))])
-    pictures += [_beside(left, right, rng) for left, right in zip(halves, halves, strict=True)]
-    images, _ = seen(pictures)
-    return rng.permutation(images), np.full(len(images), NO_DIGIT, np.uint8)
+    return pictures + [_beside(left, right, rng) for left, right in zip(halves, halves, strict=True)]
 
 
 def _each(styles: Sequence[Style], count: int, rng: Generator, hand: Hand = HAND) -> list[Pixels]:

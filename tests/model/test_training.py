@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from model.augment import Distortion
-from model.labels import NO_DIGIT
 from model.networks.cnn import CNN
 from model.synthetic import write
 from model.training import Group, Recipe, logits, train
@@ -96,7 +95,7 @@ def test_outliers_teach_the_network_to_be_unsure_of_them(digits):
     squares = np.zeros((100, 28, 28), np.uint8)
     for square, (top, left) in zip(squares, rng.integers(2, 10, (100, 2)), strict=True):
         square[top : top + 14, left : left + 14] = 255
-    taught, _ = trained([fit, Group(squares, np.full(100, NO_DIGIT, np.uint8), 0.2)], held)
+    taught, _ = trained([fit, Group(squares, np.full(100, 10, np.uint8), 0.2)], held)
     plain, _ = trained([fit], held)
     sure = [torch.from_numpy(logits(network, squares)).softmax(1).amax(1).mean() for network in (taught, plain)]
     assert sure[0] < 0.3

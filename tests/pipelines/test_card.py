@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from model.labels import DIGITS
 from model.robustness import DISTORTIONS
 from pipelines import paths
 from pipelines.artefacts import Prepared
-from pipelines.card import COLUMNS, Measurements, card
+from pipelines.card import OUTLIERS, Measurements, card
 from tests.bundles import make_bundle
 
 # Numbers of the template itself: the year of the paper, and the side of the input.
@@ -41,7 +42,10 @@ def made(folder, seed):
         export={"images": count(), "max_difference": share() * 1e-6, "model_bytes": count(), "inference_us": share()},
         run={"start": {"params": {"train.seed": f"{count()}", "promote.significance": "77.7"}}},
         source={"provenance": {"source": "digits", "made of": f"{count()} pictures"}},
-        counts={name: {d: count() for d in COLUMNS} for name in ("train, real", "train, synthetic", "test, real")},
+        counts={
+            name: {d: count() for d in (*"0123456789", OUTLIERS)}
+            for name in ("train, real", "train, synthetic", "test, real")
+        },
     )
 
 
@@ -108,16 +112,15 @@ def test_real_and_synthetic_images_are_counted_by_split_and_digit(in_folder):
         file.write_text("{}")
     make_bundle(paths.BUNDLE)
     images, none = np.zeros((6, 28, 28), np.uint8), np.arange(6)
-    Prepared(images, np.array([0, 0, 9, 3, 3, 3], np.uint8), np.array([0, 0, 0, 1, 2, 2], np.uint8), none).save(
-        paths.PREPARED
-    )
-    Prepared(images, np.array([5, 5, 10, 1, 1, 1], np.uint8), np.array([0, 0, 0, 0, 1, 1], np.uint8), none).save(
-        paths.SYNTHETIC
-    )
+    for path, labels, splits in (
+        (paths.PREPARED, [0, 0, 9, 3, 3, 3], [0, 0, 0, 1, 2, 2]),
+        (paths.SYNTHETIC, [5, 5, 10, 1, 1, 1], [0, 0, 0, 0, 1, 1]),
+    ):
+        Prepared(images, np.array(labels, np.uint8), DIGITS, np.array(splits, np.uint8), none).save(path)
     found = {name: {digit: n for digit, n in of.items() if n} for name, of in Measurements.load().counts.items()}
     assert found == {
         "train, real": {"0": 2, "9": 1}, "validation, real": {"3": 1}, "test, real": {"3": 2},
-        "train, synthetic": {"5": 2, "none": 1, "1": 1}, "validation, synthetic": {"1": 2},
+        "train, synthetic": {"5": 2, "no label": 1, "1": 1}, "validation, synthetic": {"1": 2},
     }  # fmt: skip
 
 
@@ -128,9 +131,25 @@ def test_the_card_names_the_weakest_digit_and_the_worst_of_each_distortion(tmp_p
     course.update(dict.fromkeys(course, 0.97))
     measured.metrics["robustness"]["accuracy"]["noise"]["canonical"]["48"] = 0.011
     text = card(measured)
-    assert "The digit it reads worst is 7: 5.00% of" in text
+    assert "The handwritten digit it reads worst is 7: 5.00% of" in text
     assert "- Shift: 97.00% at worst, at 8 (pixels, in any direction)." in text
     assert "- Noise: 1.10% at worst, at 48 (grey levels of 255, standard deviation)." in text
+
+
+def test_a_card_of_letters_does_not_speak_of_digits(tmp_path):
+    measured = made(tmp_path / "bundle", 0)
+    letters = measured.manifest.model_copy(update={"labels": list("ABCDEFGHIJ")})
+    counts = {name: dict(zip((*letters.labels, OUTLIERS), of.values(), strict=True))
+              for name, of in measured.counts.items()}  # fmt: skip
+    metrics = measured.metrics | {
+        "per_class": dict(zip(letters.labels, measured.metrics["per_class"].values(), strict=True))
+    }
+    source = {"provenance": {"source": "folder"}}
+    changed = {"manifest": letters, "counts": counts, "metrics": metrics, "source": source}
+    text = card(Measurements(**{**vars(measured), **changed}))
+    assert "digit" not in text
+    assert "a probability for each of A, B, C, D, E, F, G, H, I, J" in text
+    assert "| images | A | B | C | D | E | F | G | H | I | J | no label | all |" in text
 
 
 def test_the_card_says_when_the_code_was_not_committed(tmp_path):

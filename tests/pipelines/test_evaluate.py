@@ -8,10 +8,11 @@ from PIL import Image
 
 from model.robustness import points
 from pipelines.artefacts import Prepared, Split
-from pipelines.evaluate import EvaluateParams, baseline_predictions, draw, judge, robustness
+from pipelines.evaluate import EvaluateParams, baseline_predictions, draw, judge, outliers, robustness
 from tests.bundles import DIGITS
 
 LABELS = np.tile(np.arange(10), 5).astype(np.uint8)
+CLASSES = tuple("ABCDEFGHIJ")
 
 
 @pytest.fixture
@@ -26,23 +27,31 @@ def probabilities():
 
 
 def test_the_metrics_follow_their_definitions(probabilities):
-    found = judge(probabilities, LABELS, bins=10, abstain_below=0.9)
+    found = judge(probabilities, LABELS, CLASSES, bins=10, abstain_below=0.9)
     assert (found["images"], found["errors"], found["accuracy"]) == (50, 3, 0.94)
     assert found["coverage"] == pytest.approx(49 / 50)
     assert found["accuracy_answered"] == pytest.approx(47 / 49)
-    assert found["per_class"]["4"] == {"precision": 1.0, "recall": 0.4, "f1": pytest.approx(4 / 7), "images": 5}
-    assert found["per_class"]["9"]["precision"] == pytest.approx(5 / 8)
+    assert found["per_class"]["E"] == {"precision": 1.0, "recall": 0.4, "f1": pytest.approx(4 / 7), "images": 5}
+    assert found["per_class"]["J"]["precision"] == pytest.approx(5 / 8)
     assert found["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(50), LABELS]).mean())
 
 
 def test_the_plots_hold_every_prediction(tmp_path, probabilities):
     images = np.tile(DIGITS, (5, 1, 1))
-    draw(tmp_path, images, LABELS, probabilities, judge(probabilities, LABELS, bins=10, abstain_below=0.5))
+    draw(
+        tmp_path,
+        images,
+        LABELS,
+        CLASSES,
+        probabilities,
+        judge(probabilities, LABELS, CLASSES, bins=10, abstain_below=0.5),
+    )
     with (tmp_path / "confusion.csv").open() as file:
-        rows = [(int(row["actual"]), int(row["predicted"])) for row in csv.DictReader(file)]
-    assert rows == list(zip(LABELS.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
+        rows = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    read = probabilities.argmax(axis=1)
+    assert rows == [(CLASSES[label], CLASSES[digit]) for label, digit in zip(LABELS, read, strict=True)]
     with (tmp_path / "per_class.csv").open() as file:
-        assert [row["recall"] for row in csv.DictReader(file)][4] == "0.4"
+        assert {row["label"]: row["recall"] for row in csv.DictReader(file)}["E"] == "0.4"
     for name in ("confusion.png", "errors.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
@@ -50,7 +59,14 @@ def test_the_plots_hold_every_prediction(tmp_path, probabilities):
 
 def test_a_model_without_errors_has_pictures_too(tmp_path):
     perfect = np.eye(10)[LABELS]
-    draw(tmp_path, np.tile(DIGITS, (5, 1, 1)), LABELS, perfect, judge(perfect, LABELS, bins=10, abstain_below=0.5))
+    draw(
+        tmp_path,
+        np.tile(DIGITS, (5, 1, 1)),
+        LABELS,
+        CLASSES,
+        perfect,
+        judge(perfect, LABELS, CLASSES, bins=10, abstain_below=0.5),
+    )
     assert (tmp_path / "errors.png").exists()
 
 
@@ -58,11 +74,24 @@ def test_the_baselines_never_see_the_test_split():
     images, labels = np.tile(DIGITS, (6, 1, 1)), np.tile(np.arange(10), 6).astype(np.uint8)
     splits = np.repeat([Split.TRAIN, Split.TEST], [50, 10]).astype(np.uint8)
     labels[50:] = (labels[50:] + 1) % 10  # a baseline that saw these would give other digits
-    predictions = baseline_predictions(Prepared(images, labels, splits, np.arange(60)), EvaluateParams.load())
+    prepared = Prepared(images, labels, CLASSES, splits, np.arange(60))
+    predictions = baseline_predictions(prepared, EvaluateParams.load())
     assert {name: digits.tolist() for name, digits in predictions.items()} == {
         "logistic_regression": list(range(10)),
         "rbf_svm": list(range(10)),
     }
+
+
+@pytest.mark.parametrize(
+    ("classes", "kinds"),
+    [(("3", "7"), {"letters", "scribbles", "noise"}), (("3", "A"), {"scribbles", "noise"})],
+    ids=["digits", "letters"],
+)
+def test_printed_letters_are_of_no_class_only_if_every_class_is_a_digit(classes, kinds):
+    params = EvaluateParams.load().model_copy(update={"outliers": 10})
+    found = outliers(lambda pixels: np.full((len(pixels), 2), 0.5), classes, params)
+    assert set(found) == kinds
+    assert {len(confidences) for confidences in found.values()} == {10}
 
 
 def test_the_curves_always_use_the_same_part_of_the_test_split():

@@ -6,10 +6,14 @@ import shutil
 import threading
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
+from model.canonical import canonical
+from model.canonical.images import decode
 from model.hashing import sha256
 from pipelines import ingest
 from pipelines.stage import StageError
@@ -22,6 +26,92 @@ def test_scikit_learns_digits_are_complete():
     assert source.images.max() == 255
     assert np.bincount(source.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert not source.is_test.any()
+
+
+def picture(file, size, ink=0, **options):
+    image = Image.new("L", size, 255)
+    ImageDraw.Draw(image).rectangle((2, 2, 5, 9), fill=ink)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file, **options)
+
+
+@pytest.fixture
+def letters(tmp_path):
+    """Two labels, pictures of several formats and sizes, and files that are no pictures but hidden."""
+    picture(tmp_path / "B" / "1.jpg", (12, 20))
+    picture(tmp_path / "A" / "2.png", (30, 14))
+    picture(tmp_path / "A" / "10.webp", (12, 20))
+    (tmp_path / "A" / ".DS_Store").write_bytes(b"no picture")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.txt").write_text("beside the labels")
+    return tmp_path
+
+
+def test_a_folder_has_one_subfolder_of_pictures_for_each_label(letters):
+    source = ingest.folder(letters)
+    assert source.classes == ("A", "B")
+    assert source.labels.tolist() == [0, 0, 1]
+    assert [image.shape for image in source.images] == [(20, 12), (14, 30), (20, 12)]
+    assert {image.dtype for image in source.images} == {np.dtype(np.uint8)}
+    assert list(source.files) == [str(letters / name) for name in ("A/10.webp", "A/2.png", "B/1.jpg")]
+    assert source.provenance["source"] == "folder"
+    assert not source.is_test.any()
+
+
+def test_pictures_are_read_as_the_service_reads_them(letters):
+    source = ingest.folder(letters)
+    for file, image in zip(source.files, source.images, strict=True):
+        assert np.array_equal(canonical(decode(Path(file).read_bytes())), canonical(image))
+
+
+def test_pictures_of_one_size_are_one_array(tmp_path):
+    for name in ("A/1.png", "B/1.png"):
+        picture(tmp_path / name, (12, 20))
+    assert ingest.folder(tmp_path).images.shape == (2, 20, 12)
+
+
+def test_a_folder_that_is_missing_or_has_no_labels_is_refused(tmp_path):
+    with pytest.raises(StageError, match=r"^data\.folder: .*/nowhere is not a folder$"):
+        ingest.folder(tmp_path / "nowhere")
+    (tmp_path / "A").mkdir()
+    with pytest.raises(StageError, match=r"has 1 subfolders; needed is one for each label, from 2 to 255$"):
+        ingest.folder(tmp_path)
+    (tmp_path / "what is this?").mkdir()
+    with pytest.raises(StageError, match=r"'what is this\?' cannot be a label; allowed are letters, digits, - and _$"):
+        ingest.folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda file: file.write_text("text"), "not an image in a format read here: PNG, JPEG"),
+        (lambda file: file.mkdir(), "Is a directory"),
+    ],
+    ids=["text", "folder"],
+)
+def test_a_file_that_is_no_picture_is_named(letters, make, reason):
+    make(letters / "B" / "0.png")
+    with pytest.raises(StageError, match=rf"B/0\.png is not a picture that can be used: {reason}") as refusal:
+        ingest.folder(letters)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            ("digits", "files", None),
+            "data.mnist_dir has no effect with data.source 'digits'; set data.source to 'mnist'",
+        ),
+        (("mnist", None, "letters"), "data.folder has no effect with data.source 'mnist'; set data.source to 'folder'"),
+        (("folder", None, None), "data.source is 'folder', so data.folder must name the folder"),
+    ],
+)
+def test_a_parameter_without_effect_is_refused_and_a_missing_one_is_named(params, message):
+    source, mnist_dir, folder = params
+    with pytest.raises(StageError) as refusal:
+        ingest.read(ingest.DataParams(source=source, mnist_dir=mnist_dir, folder=folder))
+    assert str(refusal.value).startswith(message)
 
 
 def test_mnist_is_read_from_its_files(shared_mnist):

@@ -95,6 +95,17 @@ def test_an_image_without_ink_is_named():
     blank[7] = 0
     with pytest.raises(StageError, match=r"row 7 of data/raw\.npz, labelled 7: nothing stands out from the paper"):
         prepare(replace(SOURCE, images=blank), SPLITS)
+    blank[9] = 0
+    files = tuple(f"digits/{row}.png" for row in range(len(blank)))
+    with pytest.raises(StageError, match=r"digits/7\.png, labelled 7: nothing .* \(and 1 other images\)"):
+        prepare(replace(SOURCE, images=blank, files=files), SPLITS)
+
+
+def test_a_source_without_a_frozen_test_split_says_how_to_freeze_it(in_folder):
+    ran = run(in_folder, replace(SOURCE, provenance={"source": "folder"}))
+    assert ran.returncode == 0, ran.stderr
+    digest_of_it = PARAMS.frozen_test["digits"]
+    assert f"to freeze it, set prepare.frozen_test.folder to {digest_of_it}\n" in ran.stdout
 
 
 def test_a_split_that_lacks_a_class_is_refused(in_folder):
@@ -102,5 +113,5 @@ def test_a_split_that_lacks_a_class_is_refused(in_folder):
     params.write_text(params.read_text().replace("validation: 0.1", "validation: 0.001"))
     ran = run(in_folder, SOURCE)
     assert ran.returncode == 1
-    assert "prepare: the validation split has no image of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]; increase" in ran.stderr
+    assert "prepare: the validation split has no image of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; increase" in ran.stderr
     assert not (in_folder / "data" / "prepared.npz").exists()

@@ -18,6 +18,7 @@ from tests.bundles import DIGITS, make_bundle
 from tests.conftest import REPOSITORY
 
 LABELS = np.repeat(np.arange(10), 40).astype(np.uint8)
+CLASSES = tuple("0123456789")
 PARAMS = PromoteParams.load(REPOSITORY / "params.yaml")
 
 
@@ -46,7 +47,7 @@ def challenger_with(digits, *, shifted=None, bare_shifted=None, size=230_000, us
 def refused(challenger, champion=None, *, weak=WEAK, strong=STRONG, shared=0, params=PARAMS):
     challenger = challenger if isinstance(challenger, Challenger) else challenger_with(challenger)
     rivals = {"logistic_regression": weak, "rbf_svm": strong}
-    checks = list(gate(LABELS, challenger, rivals, champion, shared, params))
+    checks = list(gate(LABELS, CLASSES, challenger, rivals, champion, shared, params))
     return [check.name for check in checks if not check.passed]
 
 
@@ -74,12 +75,33 @@ def test_one_bad_class_is_refused():
 def test_a_class_that_is_missing_cannot_pass():
     rows = LABELS != 4
     rivals = {"logistic_regression": WEAK[rows], "rbf_svm": STRONG[rows]}
-    checks = list(gate(LABELS[rows], challenger_with(LABELS[rows]), rivals, None, 0, PARAMS))
+    checks = list(gate(LABELS[rows], CLASSES, challenger_with(LABELS[rows]), rivals, None, 0, PARAMS))
     assert [check.name for check in checks if not check.passed] == ["accuracy on 4"]
 
 
 def test_a_model_no_better_than_logistic_regression_is_refused():
     assert refused(wrong(*spread(8)), weak=wrong(*spread(8, start=3))) == ["beats logistic regression"]
+
+
+def linear_check(challenger, linear):
+    rivals = {"logistic_regression": linear, "rbf_svm": STRONG}
+    checks = gate(LABELS, CLASSES, challenger_with(challenger), rivals, None, 0, PARAMS)
+    [check] = [check for check in checks if check.name == "beats logistic regression"]
+    return check.passed, check.found, check.asked
+
+
+def test_a_tie_with_logistic_regression_passes_only_without_an_error():
+    best = "not worse than 100.00%, which cannot be beaten"
+    assert linear_check(LABELS, LABELS) == (True, "100.00%", best)
+    assert linear_check(wrong(0), LABELS) == (False, "99.75%", best)
+    assert linear_check(wrong(0), wrong(50)) == (False, "99.75%", "more than 99.75%")
+    assert linear_check(LABELS, wrong(0)) == (True, "100.00%", "more than 99.75%")
+
+
+def test_the_classes_are_named_in_the_checks():
+    rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
+    checks = gate(LABELS, "ABCDEFGHIJ", challenger_with(wrong(*range(280, 285))), rivals, None, 0, PARAMS)
+    assert [check.name for check in checks if not check.passed] == ["accuracy on H"]
 
 
 def test_significantly_worse_than_the_champion_is_refused():
@@ -118,7 +140,7 @@ def test_a_shift_intolerant_model_is_refused(rigid):
     """It reads all test images, and all shifted ones after `canonical`. Without `canonical` it fails."""
     images = product(distorted(np.repeat(DIGITS, 40, axis=0), "shift", 0, seed=0))
     found = Challenger.measured(rigid, images, 1_000, PARAMS)
-    assert np.array_equal(found.digits, LABELS)
+    assert np.array_equal(found.labels, LABELS)
     assert np.array_equal(found.shifted, LABELS)
     assert refused(found) == ["shifted by 2 px, without canonical"]
 
@@ -127,7 +149,7 @@ def test_a_canonical_that_no_longer_undoes_shifts_is_refused(rigid, monkeypatch)
     """Here `canonical` is replaced by a crop of the middle, as in the usual demo."""
     monkeypatch.setattr("pipelines.promote.product", lambda canvases: canvases[:, 8:-8, 8:-8])
     found = Challenger.measured(rigid, np.repeat(DIGITS, 40, axis=0), 1_000, PARAMS)
-    assert np.array_equal(found.digits, LABELS)
+    assert np.array_equal(found.labels, LABELS)
     assert "shifted by 8 px" in refused(found)
 
 
@@ -162,7 +184,7 @@ def manifest(tmp_path):
 
 def test_the_report_says_the_decision_first(manifest):
     rivals = {"logistic_regression": WEAK, "rbf_svm": STRONG}
-    checks = list(gate(LABELS, challenger_with(wrong(*range(280, 285))), rivals, None, 0, PARAMS))
+    checks = list(gate(LABELS, CLASSES, challenger_with(wrong(*range(280, 285))), rivals, None, 0, PARAMS))
     text = report(checks, manifest, None)
     assert text.startswith(f"# Refused: model {manifest.version}\n\nChampion until now: none, so floors and baselines")
     assert "| ✗ | accuracy on 7 | 87.50% of 40 | at least 90.00% |" in text
@@ -174,6 +196,14 @@ def test_the_report_names_a_comparison_over_two_versions_of_canonical(manifest):
     assert "the comparison favours" not in report([], manifest, manifest)
     older = manifest.model_copy(update={"canonical_version": "0"})
     assert "It was trained on canonical version 0 and is judged here on the pixels of" in report([], manifest, older)
+
+
+def test_the_report_says_that_a_champion_with_other_labels_is_not_compared(manifest):
+    letters = manifest.model_copy(update={"labels": ["A", "B"], "canonical_version": "0"})
+    text = report([], manifest, letters)
+    assert "It has other labels and cannot be compared, so floors and baselines alone decide." in text
+    assert "the comparison favours" not in text
+    assert "other labels" not in report([], manifest, manifest)
 
 
 class SilentRun(Run):

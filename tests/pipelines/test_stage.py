@@ -65,7 +65,7 @@ def test_the_projects_own_parameters_are_valid(params):
         (TrainParams, "train.device", "tpu", "train.device is 'tpu', allowed is: 'auto', 'cpu' or 'cuda'"),
         (TrainParams, "train.augment.shift", 99, "train.augment.shift is 99, allowed is: less than or equal to 8"),
         (TrainParams, "train.images_seen", 1_500, "allowed is: at least 20 batches: images_seen of 2,560 or more"),
-        (DataParams, "data.source", "emnist", "data.source is 'emnist', allowed is: 'digits' or 'mnist'"),
+        (DataParams, "data.source", "emnist", "data.source is 'emnist', allowed is: 'digits', 'mnist' or 'folder'"),
         (PrepareParams, "prepare.test", 0.9, "prepare.test is 0.9, allowed is: less than 0.5"),
         (PromoteParams, "promote.min_accuracy", 97, "promote.min_accuracy is 97, allowed is: less than or equal to 1"),
     ],
@@ -109,7 +109,7 @@ def test_a_stage_with_a_wrong_parameter_exits_1_with_one_line(in_folder, name):
     assert ran.stderr.startswith(f"{name}: params.yaml: {section}.nonsense is unknown; known are ")
 
 
-@pytest.mark.parametrize("name", ["validate", "prepare", "train", "evaluate", "export", "promote"])
+@pytest.mark.parametrize("name", ["validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"])
 def test_a_stage_whose_input_is_missing_says_how_to_make_it(in_folder, name):
     ran = subprocess.run([sys.executable, "-m", f"pipelines.{name}"], capture_output=True, text=True)
     assert ran.returncode == 1

@@ -87,8 +87,25 @@ def test_bad_data_is_refused_with_the_rows(source, check, message):
     assert any(found == check and text.startswith(message) for found, text in problems(source)), problems(source)
 
 
+def test_pictures_of_different_sizes_are_judged_one_by_one_and_named_by_their_files():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (10 + row % 3, 12), np.uint8) for row in range(120)]
+    files = tuple(f"letters/{'AB'[row % 2]}/{row}.png" for row in range(120))
+    labels = np.tile([0, 1], 60).astype(np.uint8)
+    source = Source(images, labels, ("A", "B"), np.zeros(120, np.bool_), {}, files)
+    assert problems(source) == []
+    few = replace(source, labels=np.repeat([0, 1], [71, 49]).astype(np.uint8))
+    assert problems(few) == [("classes", "class B has 49 images, at least 50 are needed")]
+    blank = replace(source, images=[*images[:5], images[5] // 255, *images[6:]])
+    assert problems(blank) == [("range", "1 images with under 24 grey levels of contrast: letters/B/5.png")]
+    twice = replace(source, images=[*images[:119], images[2]])
+    assert ("labels", "1 images that repeat another one with a different label: letters/B/119.png") in problems(twice)
+    small = replace(source, images=[*images[:4], images[4][:7], *images[5:]])
+    assert problems(small) == [("shape", "1 images of another size, allowed are sides of 8 to 256: letters/A/4.png")]
+
+
 def test_no_images_at_all_are_refused():
-    empty = Source(GOOD.images[:0], GOOD.labels[:0], GOOD.is_test[:0], {})
+    empty = Source(GOOD.images[:0], GOOD.labels[:0], GOOD.classes, GOOD.is_test[:0], {})
     assert [check for check, _ in problems(empty)] == ["classes"] * 10
 
 

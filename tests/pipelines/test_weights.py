@@ -8,8 +8,8 @@ from pipelines import paths, stage, weights
 
 def test_the_network_is_loaded_as_it_was_saved_with_its_calibration(in_folder):
     torch.manual_seed(0)
-    network = CNN(2)
-    weights.save(network, width=2)
+    network = CNN(2, classes=26)
+    weights.save(network, width=2, classes=26)
     stage.write_json(paths.CALIBRATION, {"temperature": 1.5, "abstain_below": 0.4})
     loaded, calibration = weights.load()
     images = torch.rand(3, 1, 28, 28)

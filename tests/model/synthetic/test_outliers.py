@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.labels import NO_DIGIT
+from model.labels import DIGITS
 from model.synthetic.outliers import KINDS, LETTERS, seen, taught
 from model.synthetic.styles import SIGNS
 
@@ -13,8 +13,16 @@ def test_pictures_to_learn_from_are_canonical_and_labelled_as_no_digit():
     assert 57 <= len(images) == len(labels) <= 60  # canonical refuses a few
     assert images.shape[1:] == (28, 28)
     assert images.dtype == np.uint8
-    assert set(labels.tolist()) == {NO_DIGIT}
+    assert set(labels.tolist()) == {10}  # the number of classes
     assert set(images.max(axis=(1, 2)).tolist()) == {255}
+
+
+def test_no_letter_is_taught_as_an_outlier_if_classes_are_letters():
+    """A sign may be one of the letters, so all pictures are scribbles. A scribble depends on the seed alone."""
+    images, labels = taught(12, seed=3, classes=("A", "B"))
+    assert set(labels.tolist()) == {2}
+    assert not {image.tobytes() for image in images} & {image.tobytes() for image in taught(12, seed=3)[0]}
+    assert np.array_equal(taught(12, seed=3, classes=DIGITS[:3])[0], taught(12, seed=3)[0])
 
 
 def test_equal_seeds_give_equal_pictures_to_learn_from():
