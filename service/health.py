@@ -6,7 +6,7 @@ import sys
 
 
 def ready(port: int, seconds: float = 2) -> bool:
-    """Whether GET /readyz answers 200 in time. Uses a plain socket: importing `http.client` takes longer than asking."""
+    """Whether GET /readyz answers 200 in time. A plain socket: importing `http.client` takes longer."""
     try:
         with socket.create_connection(("127.0.0.1", port), seconds) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

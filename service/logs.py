@@ -12,7 +12,7 @@ TRACE: Final[ContextVar[str | None]] = ContextVar("trace", default=None)  # W3C 
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object for each record: time, level, logger, message, and where known request_id, trace_id, exception."""
+    """One JSON object for each record: time, level, logger, message; where known request_id, trace_id, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, Any] = {

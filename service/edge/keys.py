@@ -18,6 +18,6 @@ class Keys:
             return client
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         digest = hashlib.sha256(given.strip()).hexdigest()
-        if not sum(hmac.compare_digest(digest, known) for known in self._digests):  # compares all of them, to take the same time
+        if not sum(hmac.compare_digest(digest, known) for known in self._digests):  # all of them: equal time
             raise Problem("unauthorized", "an API key is needed: X-API-Key, or Authorization: Bearer")
         return digest
