@@ -96,6 +96,8 @@ def folder(root: Path) -> Source:
         for file in sorted(subfolder.iterdir())
         if not file.name.startswith(".")
     ]
+    if not files:
+        raise StageError(f"data.folder: the subfolders of {root} hold no pictures")
     images = [_picture(file) for _, file in tqdm(files, desc=root.name, unit="image", unit_scale=True, mininterval=0.5)]
     provenance: dict[str, object] = {"source": "folder", "what": f"pictures in {len(subfolders)} subfolders"}
     return Source(

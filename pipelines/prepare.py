@@ -96,7 +96,7 @@ def main() -> None:
     prepared = prepare(source, splits)
     for which in Split:
         there = set(prepared.of(which)[1].tolist())
-        missing = [class_ for label, class_ in enumerate(prepared.classes) if label not in there]
+        missing = [prepared.classes[label] for label in range(len(prepared.classes)) if label not in there]
         if missing:
             raise StageError(f"the {which.name.lower()} split has no image of {', '.join(missing)}; increase"
                              " prepare.validation or prepare.test in params.yaml")  # fmt: skip

@@ -76,6 +76,9 @@ def test_a_folder_that_is_missing_or_has_no_labels_is_refused(tmp_path):
     (tmp_path / "A").mkdir()
     with pytest.raises(StageError, match=r"has 1 subfolders; needed is one for each label, from 2 to 255$"):
         ingest.folder(tmp_path)
+    (tmp_path / "B").mkdir()
+    with pytest.raises(StageError, match=r"^data\.folder: the subfolders of .* hold no pictures$"):
+        ingest.folder(tmp_path)
     (tmp_path / "what is this?").mkdir()
     with pytest.raises(StageError, match=r"'what is this\?' cannot be a label; allowed are letters, digits, - and _$"):
         ingest.folder(tmp_path)
