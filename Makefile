@@ -73,14 +73,14 @@ ablation: install ## Train without each part in turn, on MNIST: docs/ablation.md
 image: install ## Build the serving image from public bases: neocog:dev
 	python -m deploy.image.build
 
-image-offline: install ## The same without a registry: from Debian's packages and wheels (as root)
+image-offline: install ## Build it without a registry, from Debian's packages and wheels (as root)
 	deploy/image/bases.sh
 	python -m deploy.image.build --offline
 
 image-training: install ## Build the image that runs the pipeline: neocog-training:dev
 	python -m deploy.image.build --target training
 
-image-training-offline: install ## The same without a registry (as root)
+image-training-offline: install ## Build that without a registry (as root)
 	deploy/image/bases.sh training
 	python -m deploy.image.build --offline --target training
 
@@ -91,46 +91,46 @@ sbom: install-dev ## Write out/sbom.json, what the serving image is made of (Cyc
 	python -m deploy.image.sbom > out/sbom.json
 	@echo "sbom: out/sbom.json has $$(grep -c '"purl"' out/sbom.json) packages"
 
-up: image image-training ## The whole thing on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
+up: image image-training ## Start everything on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
 	docker compose up --detach --wait
 
-settings: install ## Name the ConfigMap in k8s/ by its content, after an edit
+settings: install ## Rename the ConfigMap in k8s/ after an edit: its name is a hash of its content
 	python -m deploy.cluster.settings
 
-kind-up: install-dev ## A kind cluster with neocog:dev in it, answering (PLAIN=1: kubectl apply -f k8s/)
+kind-up: install-dev ## Make a kind cluster and start neocog:dev in it (PLAIN=1: kubectl apply -f k8s/)
 	python -m deploy.cluster.up kind $(if $(PLAIN),--plain)
 
-minikube-up: install-dev ## The same with minikube
+minikube-up: install-dev ## Make a minikube cluster and start neocog:dev in it
 	python -m deploy.cluster.up minikube
 
 kind-down: ## Delete that kind cluster
 	kind delete cluster --name neocog
 
-verify: install-dev ## Ask the cluster: is it what was built, does it read held-out digits?
+verify: install-dev ## Check that the cluster runs what was built, and reads held-out digits
 	python -m deploy.cluster.verify
 
-drill: install-dev ## Roll, delete, drain, release badly, all under load: not one request may be lost (CONTEXT=… elsewhere than kind)
+drill: install-dev ## Roll, delete, drain and release badly under load; no request may be lost (CONTEXT=…)
 	python -m deploy.cluster.drill $(if $(CONTEXT),--context '$(CONTEXT)')
 
 # IMAGE=neocog:dev, or by digest; SHARE=0.2 of the connections
 IMAGE ?= neocog:dev
 SHARE ?= 0.2
-deploy: install-dev ## Roll $IMAGE out in the cluster; back by itself if it never gets ready
+deploy: install-dev ## Roll $IMAGE out in the cluster; roll back if it never gets ready
 	python -m deploy.cluster.release deploy $(IMAGE)
 
-canary: install-dev ## Let $IMAGE answer $SHARE of the connections
+canary: install-dev ## Release $IMAGE to $SHARE of the connections
 	python -m deploy.cluster.release canary $(IMAGE) --share $(SHARE)
 
 canary-release: install-dev ## Release the canary's image to all pods
 	python -m deploy.cluster.release release-canary
 
-canary-down: install-dev ## The canary gone
+canary-down: install-dev ## Delete the canary
 	python -m deploy.cluster.release remove
 
-rollback: install-dev ## What ran in the cluster before
+rollback: install-dev ## Roll back to what ran in the cluster before
 	python -m deploy.cluster.release rollback
 
-platform-up: install-dev ## MLflow with PostgreSQL in the cluster
+platform-up: install-dev ## Start MLflow with PostgreSQL in the cluster
 	python -m deploy.cluster.platform
 
 ui: install ## Open the MLflow UI on port 5000
@@ -146,7 +146,7 @@ samples: install ## Draw samples/ again
 	python -m samples.draw
 
 install: $(VENV)/.train ## Set up .venv to train and serve
-install-dev: $(VENV)/.dev ## Set up .venv to develop, too
+install-dev: $(VENV)/.dev ## Set up .venv to develop as well
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.version_info < (3, 11) and \

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     read_seconds: float = Field(10, gt=0, description="time for a request to arrive; slower clients get 408")
     grace_seconds: float = Field(20, gt=0, description="time to finish requests after SIGTERM")
     drain_seconds: float = Field(
-        0, ge=0, description="time after SIGTERM in which answers still come, and close their connections"
+        0, ge=0, description="time after SIGTERM in which the service still answers; each answer closes its connection"
     )
     reload_seconds: float = Field(
         2, ge=0, description="time between two checks for a new bundle; 0 checks at SIGHUP only"
