@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from deploy.image.report import report
 from model import bundle
 from model.bundle import BundleError, Manifest
+from pipelines.provenance import git_dirty
 
 CHAMPION: Final = Path("out/champion")
 PROMOTIONS: Final = Path("promotions.jsonl")
@@ -133,7 +134,7 @@ def promoted() -> Manifest:
 def identity() -> dict[str, str]:
     """The build arguments that say which code this is. The time is the commit's, so one commit gives one image."""
     revision = os.environ.get("NEOCOG_REVISION") or _git("rev-parse", "HEAD") or "unknown"
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!promotions.jsonl"):
+    if git_dirty():
         revision += "-dirty"
     created = datetime.datetime.fromtimestamp(commit_time(), datetime.UTC)
     return {
