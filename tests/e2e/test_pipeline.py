@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from model import bundle
 from model.hashing import sha256
 from model.predictor import Predictor
+from pipelines.artefacts import Prepared, Split
 from pipelines.ingest import digits
-from pipelines.prepare import Prepared, Split
 from tests.bundles import png
 from tests.clones import stages_run
 
