@@ -26,13 +26,15 @@ class Clone:
         _git(*someone, "commit", "-q", "--allow-empty", "-m", "as it stands", at=folder)
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """`command`, with this environment's programs first on the PATH, no tracking server, and coverage not measured:
-        it makes every import of torch and MLflow three times as long."""
+        """Runs `command` with this environment's programs first on the PATH and no tracking server.
+
+        Coverage is not measured: it makes every import of torch and MLflow three times as long. torch's threads do not
+        spin while they wait: where other tests use the cores, spinning made training several times as long.
+        """
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "COV"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
-            command, cwd=self.folder, env=clean | {"PATH": path} | env, capture_output=True, text=True
-        )
+        own = {"PATH": path, "OMP_WAIT_POLICY": "passive"}
+        return subprocess.run(command, cwd=self.folder, env=clean | own | env, capture_output=True, text=True)
 
     def repro(self, *targets: str) -> subprocess.CompletedProcess[str]:
         return self.run("dvc", "repro", *targets)
