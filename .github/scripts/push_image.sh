@@ -7,6 +7,7 @@ image=${IMAGE,,}
 revision=$("$docker" inspect --format '{{ index .Config.Labels "org.opencontainers.image.revision" }}' neocog:dev)
 case $revision in
   *-dirty) echo "push: neocog:dev was built from uncommitted changes ($revision); commit them and build again" >&2 && exit 1 ;;
+  unknown) echo "push: neocog:dev names no revision; build it in a git checkout" >&2 && exit 1 ;;
 esac
 version=${GITHUB_REF_NAME#v}
 version=${version//+/-} # a tag of an image can't have the + of a semantic version
