@@ -422,7 +422,7 @@ def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatc
     prepare(source, split(source, test=params.test, validation=params.validation, seed=params.seed)).save(
         paths.PREPARED
     )
-    synthesize(SynthesizeParams.load()).save(paths.SYNTHETIC)
+    synthesize(SynthesizeParams.load(), source.classes).save(paths.SYNTHETIC)
     train = subprocess.run([sys.executable, "-m", "pipelines.train"], capture_output=True, text=True)
     err = train.stderr
     assert train.returncode == 0, err
