@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from model.labels import are_digits
+
 
 class Labels:
     """The classes of a bundle, in the order of its probabilities.
@@ -13,7 +15,7 @@ class Labels:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names: Final = tuple(names)
-        digits = all(len(name) == 1 and name in "0123456789" for name in names)
+        digits = are_digits(names)
         self.field: Final = "digit" if digits else "label"  # under which an answer holds it
         self.values: Final[tuple[int | str, ...]] = tuple(map(int, names)) if digits else self.names
 
