@@ -1,11 +1,13 @@
 """Load in an open loop: a fixed number of requests is due each second, whether the service keeps up or not.
 
 wrk is a closed loop: each of its connections waits for an answer, so a slow service is asked less. People do not wait.
+They do not keep their connection either: without `kept`, each request has one of its own.
 `bench.abuse` and tests/service/edge/test_abuse.py use this module; it has no command of its own.
 """
 
 import asyncio
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -23,20 +25,33 @@ class Seen:
     lost: int = 0  # connections that ended early
 
 
-class _Connection(asyncio.Protocol):
-    """Sends one request at a time."""
+class _Client(asyncio.Protocol):
+    """Sends one request at a time: on one connection, or each on a new one."""
 
-    def __init__(self, free: deque["_Connection"], seen: Seen) -> None:
-        self._free, self._seen = free, seen
+    def __init__(self, port: int, free: deque["_Client"], seen: Seen, *, kept: bool) -> None:
+        self._port, self._free, self._seen, self._kept = port, free, seen, kept
+        self._transport: asyncio.Transport | None = None
         self._buffer, self._begun = b"", 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # that of a stream
-        self._free.append(self)
+        self._request: bytes | None = None  # that is not answered yet
+        self._connecting: asyncio.Task[None] | None = None
 
     def ask(self, request: bytes) -> None:
-        self._begun = time.perf_counter()
-        self.transport.write(request)
+        self._begun, self._request = time.perf_counter(), request
+        if self._transport is not None:
+            self._transport.write(request)
+        else:
+            self._connecting = asyncio.get_running_loop().create_task(self.connect())
+
+    async def connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+        except OSError:
+            self.connection_lost(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # that of a stream
+        if self._request is not None:
+            self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -51,12 +66,29 @@ class _Connection(asyncio.Protocol):
         self._seen.codes[code] += 1
         if code == 200:
             self._seen.took.append(time.perf_counter() - self._begun)
-        self._free.append(self)
+        self._end()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._seen.lost += 1
-        if self in self._free:
-            self._free.remove(self)
+        if self._kept or self._request is not None:
+            self._seen.lost += 1
+        if self._kept:
+            if self in self._free:
+                self._free.remove(self)
+        elif self._request is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """The next request may be sent."""
+        self._request = None
+        if self._kept:
+            self._free.append(self)
+        else:
+            self.close()
+            self._free.append(_Client(self._port, self._free, self._seen, kept=False))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
 
 def request(path: str, body: bytes, kind: str = "image/png") -> bytes:
@@ -67,24 +99,32 @@ def request(path: str, body: bytes, kind: str = "image/png") -> bytes:
 async def run(
     port: int,
     requests: Sequence[bytes],
-    connections: int,
+    clients: int,
     *,
     seconds: float = math.inf,
     count: float = math.inf,
+    until: threading.Event | None = None,
     rate: float | None = None,
+    kept: bool = True,
 ) -> Seen:
-    """Sends `requests` in turn, for `seconds` or until `count` are sent. Then waits for the last answers.
+    """Sends `requests` in turn, for `seconds`, `until` the event, or until `count` are sent. Waits for the answers.
 
-    `rate` of them are due each second. Without a rate, each connection sends the next one once it is answered.
+    `rate` of them are due each second. Without a rate, each client sends the next one once it is answered. A client
+    that is not `kept` makes a new connection for each request.
     """
-    loop = asyncio.get_running_loop()
-    free: deque[_Connection] = deque()
+    free: deque[_Client] = deque()
     seen = Seen()
-    made = [
-        await loop.create_connection(lambda: _Connection(free, seen), "127.0.0.1", port) for _ in range(connections)
-    ]
+    made = [_Client(port, free, seen, kept=kept) for _ in range(clients)]
+    if kept:
+        for client in made:
+            await client.connect()
+    else:
+        requests = [request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) for request in requests]
+    free.extend(made)
     begun, turn = time.perf_counter(), 0
-    while (now := time.perf_counter() - begun) < seconds and turn < count and seen.lost < connections:
+    while (now := time.perf_counter() - begun) < seconds and turn < count and (seen.lost < clients or not kept):
+        if until is not None and until.is_set():
+            break
         due = len(free) if rate is None else int(now * rate) - turn - seen.unsent
         for _ in range(int(min(due, len(free), count - turn))):
             free.popleft().ask(requests[turn % len(requests)])
@@ -93,12 +133,12 @@ async def run(
             seen.unsent = int(now * rate) - turn
         await asyncio.sleep(0 if rate is None else 0.001)
     for _ in range(3000):  # the last answers
-        if len(free) + seen.lost >= connections:
+        if len(free) + (seen.lost if kept else 0) >= clients:
             break
         await asyncio.sleep(0.01)
     lost = seen.lost
-    for transport, _ in made:
-        transport.close()
+    for client in made:
+        client.close()
     await asyncio.sleep(0.05)
     seen.lost = lost
     return seen

@@ -18,13 +18,17 @@ from journal.writer import Journal
 from service import metrics
 from service.bundles import Bundles, Shadow
 from service.edge import problems
-from service.edge.admission import Admission, Door
+from service.edge.admission import Admission
+from service.edge.buffers import Buffers
 from service.edge.draining import drain_first
 from service.edge.front import Front
+from service.edge.probes import Probes
+from service.edge.protocol import Door
 from service.edge.routing import Table, open_to_all
 from service.edge.startup import OneLineAtStart, collect_rarely
 from service.openapi import described
 from service.reader import Reader
+from service.readiness import Heartbeat
 from service.routes import feedback, operations, page, predict, v2
 from service.settings import Settings, SettingsError
 from service.state import State
@@ -44,20 +48,27 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         bundles = Bundles(chosen.bundle, shadow)
         with ThreadPoolExecutor(DECODERS, "decode") as pool:
             reader = Reader(bundles, asyncio.get_running_loop())
-            admission = Admission(chosen.max_in_flight, chosen.max_buffered_bytes)
+            admission = Admission(chosen.max_in_flight, chosen.wait_seconds)
+            heartbeat = Heartbeat()
             journal = open_journal(chosen)
             serving = State(chosen, admission, bundles, reader, journal, pool)
+            probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi
             api.openapi = lambda: described(documented(), bundles.labels)  # type: ignore[method-assign]
             collect_rarely()
             watch = asyncio.create_task(bundles.watch(chosen.reload_seconds))
             sample = asyncio.create_task(metrics.sample(admission, journal))
-            drain_first(admission, chosen.drain_seconds)
+            beat = asyncio.create_task(heartbeat.keep())
+            drain_first(admission, chosen.drain_seconds, chosen.grace_seconds)
             first_lines = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in table.direct)
-            yield {"serving": serving, "door": Door(admission, chosen.read_seconds, first_lines)}
-            watch.cancel()
-            sample.cancel()
+            buffers = Buffers(chosen.max_buffered_bytes)
+            door = Door(admission, buffers, chosen.read_seconds, chosen.max_connections, first_lines)
+            yield {"serving": serving, "door": door}
+            for task in (watch, sample, beat):
+                task.cancel()
+        if probes is not None:
+            probes.close()
         if shadow is not None:
             shadow.close()
         if journal is not None:

@@ -49,6 +49,8 @@ CONFIDENCE: Final = Histogram(
     buckets=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1),
 )
 IN_FLIGHT: Final = Gauge("neocog_in_flight", "requests in hand", multiprocess_mode="livesum")
+WAITING: Final = Gauge("neocog_waiting", "requests that wait for room", multiprocess_mode="livesum")
+CONNECTIONS: Final = Gauge("neocog_connections", "open connections", multiprocess_mode="livesum")
 REJECTED: Final = Counter("neocog_rejected", "requests refused", ["reason"])
 JOURNAL_QUEUE: Final = Gauge(
     "neocog_journal_queue_depth", "predictions that wait for the journal", multiprocess_mode="livesum"
@@ -105,6 +107,8 @@ async def sample(admission: "Admission", journal: "Journal | None") -> None:
     """Keeps the gauges up to date; setting them for each request would cost more. Never returns."""
     while True:
         IN_FLIGHT.set(admission.in_flight)
+        WAITING.set(admission.waiting)
+        CONNECTIONS.set(admission.connections)
         JOURNAL_QUEUE.set(journal.depth if journal else 0)
         JOURNAL_FULL.set(journal is not None and journal.full)
         await asyncio.sleep(SAMPLED)

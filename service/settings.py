@@ -42,17 +42,26 @@ class Settings(BaseSettings):
     bundle: Path = Field(Path("out/champion"), description="folder of the bundle to serve")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    probe_port: int = Field(
+        0, ge=0, le=65535, description="port for /livez, /readyz and /metrics alone, never busy; 0 opens none"
+    )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port; each holds the model")
     max_body_bytes: int = Field(10_000_000, ge=1, description="bytes of a request body; a larger one gets 413")
     max_buffered_bytes: int = Field(
-        64_000_000, ge=1, description="total bytes of large request bodies held at once; beyond it, 503"
+        64_000_000, ge=1, description="total bytes of requests that arrive, wait or are large; beyond it, 503"
     )
     max_pixels: int = Field(
         MAX_PIXELS, ge=1, description="pixels of a picture; a larger one gets 413 before it is decoded"
     )
     max_batch: int = Field(256, ge=1, description="pictures in one request to /predict/batch or /v2; more get 413")
-    max_in_flight: int = Field(256, ge=1, description="requests that a worker handles at a time; more get 503")
-    read_seconds: float = Field(10, gt=0, description="time for a request to arrive; slower clients get 408")
+    max_in_flight: int = Field(256, ge=1, description="requests that a worker handles at a time; more wait")
+    wait_seconds: float = Field(1, gt=0, description="time a request waits where there is no room; then it gets 503")
+    max_connections: int = Field(
+        10_000, ge=1, description="open connections of a worker; beyond it, the longest idle ones are closed"
+    )
+    read_seconds: float = Field(
+        10, gt=0, description="time for a request to arrive; slower clients get 408. Also to read an answer"
+    )
     grace_seconds: float = Field(20, gt=0, description="time to finish requests after SIGTERM")
     drain_seconds: float = Field(
         0, ge=0, description="time after SIGTERM in which the service still answers; each answer closes its connection"
@@ -77,6 +86,9 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[str, AfterValidator(_digests)] = Field(
         "", description="SHA-256 digests of the accepted API keys, separated by commas; empty accepts everybody"
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_words)] = Field(
+        "", description="addresses of proxies whose X-Forwarded-For names the client, separated by commas; * trusts all"
     )
     cors_origins: Annotated[str, AfterValidator(_words)] = Field(
         "", description="origins whose pages may call the service, separated by commas; * accepts all"

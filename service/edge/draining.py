@@ -1,7 +1,8 @@
-"""Leaving without losing a request: what happens between SIGTERM and the end."""
+"""Leaving without losing a request, and in time: what happens between SIGTERM and the end."""
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 import time
@@ -12,19 +13,26 @@ from service.edge.admission import Admission
 log = logging.getLogger("neocog.draining")
 
 
-def drain_first(admission: Admission, seconds: float) -> None:
+def drain_first(admission: Admission, seconds: float, grace: float) -> None:
     """Puts `drain` before uvicorn's handler of SIGTERM, which closes every connection that is idle at that moment.
 
-    On a connection that a client keeps alive the next request may be on its way, and would be lost.
+    On a connection that a client keeps alive the next request may be on its way, and would be lost. Whatever hangs,
+    the process ends `grace` seconds after the draining: with 1, since something may be lost then.
     """
     end = signal.getsignal(signal.SIGTERM)  # uvicorn's
-    if seconds and callable(end) and threading.current_thread() is threading.main_thread():
+    if callable(end) and threading.current_thread() is threading.main_thread():
         loop = asyncio.get_running_loop()
         leaving: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference
 
         def leave() -> None:
             if not leaving:
-                leaving.add(loop.create_task(drain(admission, seconds, lambda: end(signal.SIGTERM, None))))
+                last = threading.Timer(seconds + grace, _end_now)
+                last.daemon = True
+                last.start()
+                if seconds:
+                    leaving.add(loop.create_task(drain(admission, seconds, lambda: end(signal.SIGTERM, None))))
+                else:
+                    end(signal.SIGTERM, None)
 
         loop.add_signal_handler(signal.SIGTERM, leave)
 
@@ -37,3 +45,8 @@ async def drain(admission: Admission, seconds: float, end: Callable[[], object])
     while admission.connections and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     end()
+
+
+def _end_now() -> None:
+    log.error("the time to end is over, and something still hangs: the process ends now")
+    os._exit(1)

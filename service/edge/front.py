@@ -1,7 +1,8 @@
 """The outermost layer, plain ASGI: who asks, whether there is room, which function answers, and what it cost.
 
 Every request takes one of three ways. A direct route is called here, with a `Call`. Any other protected route gets the
-same protection, and then FastAPI answers. An open route goes to FastAPI at once. `service.edge.routing` has the table.
+same protection, and then FastAPI answers. Open routes wait for one another in the `Lane`, and FastAPI answers them.
+`service.edge.routing` has the table.
 """
 
 import logging
@@ -17,6 +18,7 @@ from service import logs, metrics
 from service.edge import problems
 from service.edge.calls import Call
 from service.edge.keys import Keys
+from service.edge.lane import Lane
 from service.edge.problems import Problem
 from service.edge.rates import Rate
 from service.edge.replays import Replays
@@ -24,7 +26,6 @@ from service.edge.routing import Endpoint, Table
 from service.edge.upload import read_body
 from service.state import State
 
-SMALL_BODY: Final = 65_536  # bytes; a larger body counts towards `NEOCOG_MAX_BUFFERED_BYTES`
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -47,6 +48,7 @@ class Front:
         self._keys = Keys(settings.api_keys)
         self._rate = Rate(settings.rate_limit, settings.redis) if settings.rate_limit else None
         self._replays = Replays(settings.redis)
+        self._lane = Lane()
         self._access_log = settings.access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,9 +70,9 @@ class Front:
                 code = 404
                 response = problems.answer(Problem("no-such-path", "a path of printable characters is needed"))
             elif (scope["method"], path) in self.table.open:
-                code = await self._through_fastapi(scope, receive, send, echoed)
-                route = _route(scope)
-                return
+                async with self._lane:
+                    response = await _Framework(self._api, scope).answer(b"")
+                route, code = _route(scope), response.status_code
             else:
                 response = await self._protected(_Framework(self._api, scope), scope, receive, headers)
                 route, code = _route(scope), response.status_code
@@ -91,26 +93,18 @@ class Front:
     ) -> Response:
         """The endpoint's answer, or the problem it ran into.
 
-        A request is in hand once its body has arrived, so slow clients take nobody's place. Large bodies share a bound
-        of their own while they arrive.
+        A request is in hand once its body has arrived, so slow clients take nobody's place.
         """
-        admission, limit, path = self._admission, self._max_body, scope["path"]
-        length = headers.get(b"content-length")
-        if length is None:
-            size = limit if b"transfer-encoding" in headers else 0
-        else:
-            size = min(int(length), limit) if length.isdigit() and len(length) < 13 else limit
-        large = size > SMALL_BODY
-        if admission.full or (large and not admission.reserve(size)):
-            return admission.refusal(path)
+        admission, path = self._admission, scope["path"]
         try:
             client = scope["client"]
             caller = self._keys.caller(headers, client[0] if client else "")
             if self._rate is not None:
                 await self._rate.count(caller)
-            call = Call(path, scope["query_string"], headers, await read_body(receive, headers, limit), caller)
-            if admission.full:
-                return admission.refusal(path)
+            body = await read_body(receive, headers, self._max_body)
+            call = Call(path, scope["query_string"], headers, body, caller)
+            if admission.in_flight >= admission.limit:  # those who waited before they were parsed don't wait again
+                await admission.room()
             admission.enter()
             try:
                 if b"idempotency-key" in headers:
@@ -120,9 +114,6 @@ class Front:
                 admission.leave()
         except Exception as error:  # noqa: BLE001 - a bug is a 500, not the end of the connection
             return problems.answer(problems.of(error), path)
-        finally:
-            if large:
-                admission.release(size)
 
     async def _once(self, endpoint: Endpoint, call: Call) -> Response:
         """The endpoint's answer, or the one it gave to the same Idempotency-Key before."""
@@ -138,22 +129,6 @@ class Front:
         await self._replays.keep(name, call.body, response)
         return response
 
-    async def _through_fastapi(
-        self, scope: Scope, receive: Receive, send: Send, echoed: list[tuple[bytes, bytes]]
-    ) -> int:
-        """The status that FastAPI answered with."""
-        code = 500
-
-        async def noted(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                message["headers"] = [*message["headers"], *echoed]
-            await send(message)
-
-        await self._api(scope, receive, noted)
-        return code
-
 
 class _Framework:
     """An endpoint that lets FastAPI answer, from a body that has been read. The answer is gathered, not streamed."""
@@ -162,9 +137,12 @@ class _Framework:
         self._api, self._scope = api, scope
 
     async def __call__(self, call: Call, _: State) -> Response:
+        return await self.answer(call.body)
+
+    async def answer(self, body: bytes) -> Response:
         response = Response()
         parts: list[bytes] = []
-        unread: list[Message] = [{"type": "http.request", "body": call.body, "more_body": False}]
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Message:
             return unread.pop() if unread else {"type": "http.disconnect"}

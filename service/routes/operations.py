@@ -12,7 +12,7 @@ from model import bundle
 from service import metrics
 from service.edge import problems
 from service.edge.routing import open_to_all
-from service.readiness import check_ready
+from service.readiness import said_ready
 from service.state import state
 
 router = APIRouter(tags=["operations"])
@@ -62,11 +62,7 @@ async def readyz(request: Request) -> Response:
     The service does not listen before its model has proved itself. A full journal adds a second line: the service
     still answers.
     """
-    serving = state(request)
-    said = f"ready: model {check_ready(serving)}\n"
-    if serving.journal is not None and serving.journal.full:
-        said += "journal: full; predictions are answered and not kept\n"
-    return Response(said, media_type="text/plain")
+    return Response(said_ready(state(request)), media_type="text/plain")
 
 
 @router.get("/version")
