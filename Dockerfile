@@ -112,10 +112,11 @@ ENV PYTHONPATH=/app/code:/app/lib \
     PYTHONUNBUFFERED=1 \
     NEOCOG_BUNDLE=/app/bundle \
     NEOCOG_HOST=0.0.0.0 \
+    NEOCOG_PROBE_PORT=8001 \
     NEOCOG_JOURNAL=sqlite:////data/journal.db
 USER 65532:65532
 VOLUME /data
-EXPOSE 8000
+EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["/usr/bin/python3", "-S", "-m", "service.health"]

@@ -16,4 +16,5 @@ def ready(port: int, seconds: float = 2) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not ready(int(os.environ.get("NEOCOG_PORT", "8000"))))
+    chosen = (int(os.environ.get(f"NEOCOG_{name}", "0")) for name in ("PROBE_PORT", "PORT"))
+    sys.exit(not ready(next(filter(None, chosen), 8000)))

@@ -83,7 +83,7 @@ def test_postgresql_is_the_platforms_and_its_volume_is_where_the_image_keeps_dat
 def test_prometheus_scrapes_the_service_and_can_read_its_configuration():
     file = REPOSITORY / "deploy" / "compose" / "prometheus.yml"
     [job] = yaml.safe_load(file.read_text())["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["service:8000"]}]
+    assert job["static_configs"] == [{"targets": ["service:8001"]}]
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("promtool is missing: apt-get install prometheus")
     ran = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True)

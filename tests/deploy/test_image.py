@@ -145,7 +145,7 @@ def test_docker_knows_that_it_is_healthy(engine, image):
     try:
         assert health(running, "healthy")
         assert running.exec_run(["/usr/bin/python3", "-S", "-m", "service.health"]).exit_code == 0
-        nobody = {"NEOCOG_PORT": "9"}
+        nobody = {"NEOCOG_PROBE_PORT": "9"}
         assert running.exec_run(["/usr/bin/python3", "-S", "-m", "service.health"], environment=nobody).exit_code == 1
     finally:
         running.remove(force=True, v=True)

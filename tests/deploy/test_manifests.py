@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import socket
 import subprocess
 
+import httpx2
 import kubernetes_validate
 import pytest
 import yaml
@@ -207,14 +209,27 @@ def test_selectors_find_their_pods():
             assert {port["targetPort"] for port in document["spec"]["ports"]} <= ports
 
 
-def test_probes_ask_paths_that_exist_at_the_port_that_is_served(bundle_folder):
+PROBE_PORT = int(re.search(r"NEOCOG_PROBE_PORT=(\d+)", (REPOSITORY / "Dockerfile").read_text())[1])
+
+
+def test_probes_and_prometheus_ask_paths_that_exist_at_the_port_for_them(serve):
     [container] = pod(BASE["Deployment"])["spec"]["containers"]
-    [port] = container["ports"]
-    assert port == {"name": "http", "containerPort": Settings.model_fields["port"].default}
-    with in_process(bundle_folder) as client:
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            assert container[probe]["httpGet"]["port"] == "http"
-            assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
+    assert container["ports"] == [
+        {"name": "http", "containerPort": Settings.model_fields["port"].default},
+        {"name": "probes", "containerPort": PROBE_PORT},
+    ]
+    assert "NEOCOG_PROBE_PORT" not in BASE["ConfigMap"]["data"]  # the image's is meant
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve(probe_port=port)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == "probes"
+        path = container[probe]["httpGet"]["path"]
+        assert httpx2.get(f"http://127.0.0.1:{port}{path}", timeout=120).status_code == 200
+    noted = pod(BASE["Deployment"])["metadata"]["annotations"]
+    assert noted["prometheus.io/port"] == str(PROBE_PORT)
+    assert "neocog_" in httpx2.get(f"http://127.0.0.1:{port}{noted['prometheus.io/path']}", timeout=120).text
     assert container["livenessProbe"]["httpGet"]["path"] != container["readinessProbe"]["httpGet"]["path"]
 
 
@@ -247,13 +262,6 @@ def test_settings_are_settings_and_named_by_their_content(monkeypatch):
     chosen = Settings.from_environment()
     volumes = {volume["name"]: volume["emptyDir"]["sizeLimit"] for volume in pod(BASE["Deployment"])["spec"]["volumes"]}
     assert chosen.journal_max_bytes < int(volumes["data"].removesuffix("Mi")) * 2**20 * 0.8
-
-
-def test_what_is_annotated_for_prometheus_is_there(bundle_folder):
-    noted = pod(BASE["Deployment"])["metadata"]["annotations"]
-    assert noted["prometheus.io/port"] == str(Settings.model_fields["port"].default)
-    with in_process(bundle_folder) as client:
-        assert client.get(noted["prometheus.io/path"]).status_code == 200
 
 
 def test_every_secret_that_is_used_is_made_by_somebody():

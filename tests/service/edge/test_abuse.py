@@ -5,11 +5,8 @@ What abuse costs the others depends on the machine: `bench/abuse.py` measures th
 
 import asyncio
 import re
-import threading
-import time
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import psutil
 import pytest
@@ -150,41 +147,6 @@ def test_the_examples_of_the_documentation_work_as_they_are(http):
 
 
 REQUESTS = [load.request("/predict", png(digit)) for digit in DIGITS]
-
-
-def probe(service):
-    """Asks /livez every 50 ms; gives the codes once it is called."""
-    codes, over = [], threading.Event()
-
-    def ask():
-        with httpx2.Client(base_url=service.address, timeout=120) as client:
-            while not over.is_set():
-                codes.append(client.get("/livez").status_code)
-                time.sleep(0.05)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-
-    def end():
-        over.set()
-        asking.join()
-        return codes
-
-    return end
-
-
-def test_more_than_it_can_answer_is_refused_and_nothing_else_happens(serve, tmp_path):
-    """Ten times as many connections as there are places, each asking again at once: some of them have to be refused."""
-    service = serve(journal=f"sqlite:///{tmp_path}/journal.db", max_in_flight=16)
-    probed = probe(service)
-    seen = asyncio.run(load.run(service.port, REQUESTS, 160, count=20_000))
-    assert set(seen.codes) == {200, 503}
-    assert seen.codes.total() == 20_000  # every request has an answer
-    assert seen.lost == 0
-    assert service.metric('neocog_rejected_total{reason="busy"}') == seen.codes[503]
-    calm = asyncio.run(load.run(service.port, REQUESTS, 8, count=500))
-    assert calm.codes == {200: 500}  # nothing of it is left behind
-    assert set(probed()) == {200}
 
 
 def test_200_slow_sockets_are_cut_off_and_the_others_are_answered(serve):

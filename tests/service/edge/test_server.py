@@ -1,6 +1,5 @@
 """Signals, deadlines, room for so many, and what is logged: of a real process."""
 
-import contextlib
 import json
 import signal
 import socket
@@ -210,31 +209,6 @@ def test_spans_are_sent_to_a_collector(serve):
         until(lambda: bytes.fromhex(trace) in b"".join(received))
         collector.shutdown()
     assert b"POST /predict" in b"".join(received) or b"/predict" in b"".join(received)
-
-
-def test_endless_headers_are_refused(serve):
-    service = serve()
-    connection = raw(service, b"POST /predict HTTP/1.1\r\n")
-    said = b""
-    with contextlib.suppress(OSError):
-        for i in range(100_000):
-            connection.sendall(b"a%d:\r\n" % i)
-    with contextlib.suppress(OSError):
-        said = connection.recv(1000)
-    connection.close()
-    assert said.startswith(b"HTTP/1.1 431 ") or not said  # what was said may be lost with what was still being sent
-    assert service.metric('neocog_rejected_total{reason="headers-too-large"}') == 1
-
-
-def test_large_bodies_have_a_room_of_their_own(serve):
-    service = serve(max_buffered_bytes=150_000, read_seconds=600)
-    first = raw(service, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(1000))
-    until(lambda: service.http.post("/predict", content=bytes(100_000)).status_code == 503)
-    assert service.http.post("/predict", content=PICTURE).status_code == 200
-    first.sendall(bytes(99_000))
-    assert first.recv(100).startswith(b"HTTP/1.1 415")
-    first.close()
-    assert service.http.post("/predict", content=bytes(100_000)).status_code == 415
 
 
 def test_slow_bodies_take_nobodys_place(serve):
