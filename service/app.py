@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             yield {"serving": serving, "door": Door(admission, chosen.read_seconds, first_lines)}
             watch.cancel()
             sample.cancel()
+            bundles.close()
         if shadow is not None:
             shadow.close()
         if journal is not None:
