@@ -93,7 +93,9 @@ class Predictor:
 
 
 def _session(model: bytes, path: Path) -> ort.InferenceSession:
-    """One thread that does not spin. For a model this small, a second thread costs more than it gains. Spinning would
+    """`model` are the bytes of the file at `path`. From bytes, ONNX Runtime refuses weights that are in other files.
+
+    One thread that does not spin. For a model this small, a second thread costs more than it gains. Spinning would
     use up a pod's CPU limit."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

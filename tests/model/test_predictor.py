@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import onnx
 import pytest
 
 from bench.bombs import claiming
@@ -70,6 +71,18 @@ def test_other_golden_pixels_are_refused(tmp_path, monkeypatch):
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     make_bundle(tmp_path / "bundle")
     put_file(tmp_path / "bundle", bundle.MODEL, b"not a model")
+    with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
+        Predictor.load(tmp_path / "bundle")
+
+
+def test_weights_in_another_file_are_refused_since_no_hash_covers_them(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    model = onnx.load_from_string(linear_model())
+    onnx.save_model(
+        model, tmp_path / "bundle" / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
+    put_file(tmp_path / "bundle", bundle.MODEL, (tmp_path / "bundle" / "model.onnx").read_bytes())
+    assert (tmp_path / "bundle" / "weights").exists()
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
         Predictor.load(tmp_path / "bundle")
 
