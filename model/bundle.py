@@ -28,7 +28,7 @@ MANIFEST: Final = "manifest.json"
 REFERENCE: Final = "reference.npz"
 GOLDEN: Final = "golden.npz"
 # Bytes of each file; a larger one is refused unread. The project's own are a hundredth of these.
-LARGEST: Final = {MODEL: 100_000_000, MANIFEST: 1_000_000, REFERENCE: 10_000_000, GOLDEN: 4_000_000}
+LARGEST: Final = {MANIFEST: 1_000_000, MODEL: 100_000_000, REFERENCE: 10_000_000, GOLDEN: 4_000_000}
 PICTURES: Final = 256  # in golden.npz
 UNPACKED: Final = 2 * LARGEST[GOLDEN]  # bytes of golden.npz's arrays; `Golden.save` does not pack them
 
@@ -37,7 +37,7 @@ class BundleError(Exception):
     """The bundle cannot be used: it is missing, incomplete, altered, or made for another version of the code."""
 
 
-class BundleUnreadable(BundleError):
+class UnreadableBundleError(BundleError):
     """The system did not let a file of the bundle be read. The same bundle may be read another time."""
 
 
@@ -158,7 +158,7 @@ def load(folder: Path) -> Bundle:
     except FileNotFoundError as error:
         raise BundleError(f"no bundle at {folder}: {Path(error.filename).name} is missing") from None
     except OSError as error:
-        raise BundleUnreadable(f"the bundle at {folder} cannot be read: {error}") from None
+        raise UnreadableBundleError(f"the bundle at {folder} cannot be read: {error}") from None
     try:
         manifest = Manifest.model_validate_json(files[MANIFEST])
     except ValidationError as error:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from model.bundle import LARGEST, BundleError, BundleUnreadable
+from model.bundle import LARGEST, BundleError, UnreadableBundleError
 from model.canonical import SIDE, Pixels
 from model.predictor import Predictor
 from model.threads import Threads
@@ -66,7 +66,7 @@ class Bundles:
             if tuple(new.manifest.labels) != self.labels.names:
                 raise BundleError(f"{self.folder}: it has other labels; start the service anew to serve it")
         except Exception as error:  # noqa: BLE001 - the old one goes on, whatever is wrong with the new one
-            self._unread = isinstance(error, BundleUnreadable) or not isinstance(error, BundleError)
+            self._unread = isinstance(error, UnreadableBundleError) or not isinstance(error, BundleError)
             metrics.RELOADS.labels("refused").inc()
             log.error("the new bundle is refused, %s is served on: %s", self.current.manifest.version, error)
             return True

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model import bundle
-from model.bundle import BundleError, BundleUnreadable
+from model.bundle import BundleError, UnreadableBundleError
 from model.hashing import sha256
 from model.threads import Threads
 from tests.bundles import linear_model, make_bundle
@@ -107,7 +107,7 @@ def test_a_reason_that_may_pass_is_told_from_a_bad_bundle(folder):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no more files can be opened
     try:
-        with pytest.raises(BundleUnreadable, match="Too many open files"):
+        with pytest.raises(UnreadableBundleError, match="Too many open files"):
             bundle.read(folder)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

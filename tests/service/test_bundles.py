@@ -5,6 +5,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -164,6 +166,17 @@ def test_a_fifo_holds_up_neither_the_next_bundle_nor_the_end(serve, folder, name
     (folder / name).unlink()
     os.mkfifo(folder / name)
     assert service.stop() == 0
+
+
+def test_a_bundle_that_cannot_be_read_is_one_line_at_the_start(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    env = {**os.environ, "NEOCOG_BUNDLE": str(folder), "NEOCOG_PORT": "0", "NEOCOG_JOURNAL": "off"}
+    ran = subprocess.run([sys.executable, "-m", "service"], env=env, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 3
+    (said,) = [line for line in ran.stderr.splitlines() if '"level": "error"' in line and "Exiting" not in line]
+    assert f"the bundle at {folder} cannot be read: [Errno 40] Too many levels of symbolic links" in said
+    assert "Traceback" not in said
 
 
 def test_all_workers_reload(serve, folder):
