@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
@@ -109,9 +110,7 @@ class Database:
                     statement(connection)
                 if _in_place(connection.info):
                     return True
-            with suppress(SQLAlchemyError):  # where only the write-ahead log was deleted, what it holds is saved
-                connection.exec_driver_sql("PRAGMA wal_checkpoint")
-            connection.invalidate()
+            _leave(connection)
             return False
 
     def _bound(self, connection: Connection, share: float) -> None:
@@ -194,6 +193,22 @@ def _identity(path: str) -> _Identity:
 def _in_place(info: Mapping[str, Any]) -> bool:
     """Whether every file of a connection still has its path."""
     return all(_identity(path) == identity for path, identity in info.get(_FILES, {}).items())
+
+
+def _leave(connection: Connection) -> None:
+    """Closes a file that is no longer in its place.
+
+    It removes the log and the index that the file left there: SQLite would take them for the new file's.
+    """
+    files = dict(connection.info[_FILES])
+    with suppress(SQLAlchemyError):  # where only the log was deleted, this saves what it holds
+        connection.exec_driver_sql("PRAGMA wal_checkpoint")
+    connection.invalidate()
+    (path, identity), *others = files.items()
+    if _identity(path) != identity:
+        for name, its in others:
+            if its is not None and _identity(name) == its:
+                Path(name).unlink(missing_ok=True)
 
 
 def _tolerant(of: Engine, table: Table) -> Any:
