@@ -3,29 +3,42 @@
 The service imports this module once it is ready, since SQLAlchemy takes a third of a second.
 """
 
+import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from journal import tables
-from journal.errors import JournalFull, JournalUnavailable, RowRefused
+from journal.deadlines import within
+from journal.errors import JournalFull, JournalSilent, JournalUnavailable, RowRefused
 from journal.ids import new_id
 from journal.rows import PredictionRow
 from journal.urls import VARIABLE
 
-PATIENCE: Final = 5  # seconds to wait for a connection, or for another writer of the same SQLite file
+log = logging.getLogger("neocog.journal")
+
+PATIENCE: Final = 5  # seconds to wait for a connection, for a label's commit, or for another writer of the SQLite file
+WRITING: Final = 10  # seconds to wait for the commit of many rows
+MIGRATING: Final = 60  # seconds that a migration may take
+REOPENED: Final = 3  # times that SQLite's file is opened anew for one commit, where it is replaced again and again
 RESERVE: Final = 0.1  # share of `max_bytes` that only labels may use
 _NO_ROOM: Final = {"SQLITE_FULL", "53100"}  # SQLite's name; PostgreSQL's code for disk_full
+_NO_ANSWER: Final = {"SQLITE_BUSY", "Silent", "ConnectionTimeout", "TimeoutError"}  # SQLite's name; classes of errors
+_FILES: Final = "files"  # of an SQLite connection: the identity that each of its files had when it was opened
+
+_Identity = tuple[int, int] | None
 
 
 class Database:
@@ -38,45 +51,67 @@ class Database:
         self._engine = engine(url)
         self._max_bytes = max_bytes if self._engine.dialect.name == "sqlite" else 0
         self._insertion = _insertion(self._engine)
-        self._migrated = False
+        self._migrated = False  # as far as is known; after a failure it is found out again
         self._lock = threading.Lock()  # the writer and the first feedback may both start the migration
+        self.migrating = False
 
     def migrate(self) -> None:
         with self._lock:
             if self._migrated:
                 return
             try:
-                if _revision(self._engine) != tables.HEAD:
+                with within(PATIENCE):
+                    revision = _revision(self._engine)
+                if revision != tables.HEAD:
+                    self.migrating = True
                     _upgrade(self._engine.url)
             except SQLAlchemyError as error:
                 raise _unavailable(error) from None
+            finally:
+                self.migrating = False
             self._migrated = True
 
     def write(self, rows: Sequence[PredictionRow]) -> None:
         """Writes all rows or none. A row that is already there stays as it is."""
-        self.migrate()
-        try:
-            with self._engine.begin() as connection:
-                self._bound(connection, 1 - RESERVE)
-                connection.exec_driver_sql(*self._statement(rows))
-        except (DataError, IntegrityError) as error:
-            raise RowRefused(_short(error)) from None
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from None
+        statement, values = self._statement(rows)
+        self._commit(1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values))
 
     def feedback(self, prediction_id: str, label: int) -> None:
         """Returns once the label is committed."""
-        self.migrate()
         row = {"id": new_id(), "prediction_id": prediction_id, "time": time.time(), "label": label}
-        try:
-            with self._engine.begin() as connection:
-                self._bound(connection, 1)
-                connection.execute(tables.feedback.insert(), row)
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from None
+        statement = _tolerant(self._engine, tables.feedback).values(row)
+        self._commit(1, PATIENCE, lambda connection: connection.execute(statement))
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _commit(self, share: float, seconds: float, statement: Callable[[Connection], object]) -> None:
+        """Commits `statement`. In SQLite, into the file that has the journal's path before and after that."""
+        try:
+            for _ in range(REOPENED + 1):
+                if self._committed(share, seconds, statement):
+                    return
+                self._migrated = False
+                log.warning("the journal's file was moved, replaced or deleted, and is opened anew")
+        except (DataError, IntegrityError) as error:
+            raise RowRefused(_short(error)) from None
+        except SQLAlchemyError as error:
+            self._migrated = False
+            raise _unavailable(error) from None
+        raise JournalUnavailable("the journal's file is replaced again and again")
+
+    def _committed(self, share: float, seconds: float, statement: Callable[[Connection], object]) -> bool:
+        """False where the open file is not the one that has the path. Its connection is then closed."""
+        self.migrate()
+        with within(seconds), self._engine.connect() as connection:
+            if _in_place(connection.info):
+                with connection.begin():
+                    self._bound(connection, share)
+                    statement(connection)
+                if _in_place(connection.info):
+                    return True
+            _leave(connection)
+            return False
 
     def _bound(self, connection: Connection, share: float) -> None:
         """Sets how large this transaction may make the file. SQLite keeps the bound for each connection."""
@@ -108,29 +143,86 @@ def engine(url: str) -> Engine:
         "prepare_threshold": None,
     }  # fmt: skip
     style = "qmark" if sqlite else "format"  # by position, for `_insertion`
+    # One connection for SQLite, which has one writer at a time: a file that was replaced can be opened safely only once
+    # this process has closed the old one, since SQLite would use its locks and its index for the new one, too.
+    pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if sqlite else {"pool_pre_ping": True}
     made = create_engine(
-        parsed, connect_args=arguments, pool_pre_ping=not sqlite, pool_timeout=PATIENCE, hide_parameters=True,
-        paramstyle=style,
-    )  # fmt: skip
-    if sqlite:
-        event.listen(made, "connect", _prepare_sqlite)
+        parsed, connect_args=arguments, pool_timeout=PATIENCE, hide_parameters=True, paramstyle=style, **pool
+    )
+    event.listen(made, "do_connect", _connect_sqlite if sqlite else _connect_postgres)
     return made
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    """Sets WAL: readers and the writer do not wait for one another, and a killed process loses nothing committed."""
+def _connect_postgres(_: object, __: object, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+    from journal.postgres import Connection  # noqa: PLC0415 - psycopg is an extra
+
+    return Connection.connect(*arguments, **options)
+
+
+def _connect_sqlite(dialect: Any, record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> sqlite3.Connection:
+    """Opens the file, and notes which one that is.
+
+    It sets WAL: readers and the writer do not wait for one another, and a killed process loses nothing committed.
+    """
+    path = arguments[0]
+    for _ in range(REOPENED + 1):
+        before = _identity(path)
+        connection: sqlite3.Connection = dialect.connect(*arguments, **options)
+        if before is not None and before == _identity(path):  # else it is new, or replaced: is it the one just opened?
+            break
+        connection.close()
+    else:
+        raise sqlite3.OperationalError(f"{path} is replaced again and again")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    (_, _, real), *_ = connection.execute("PRAGMA database_list")  # where the path leads by way of symbolic links
+    connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the two other files
+    record.info[_FILES] = {path: before} | {name: _identity(name) for name in (f"{real}-wal", f"{real}-shm")}
+    return connection
+
+
+def _identity(path: str) -> _Identity:
+    """Which file has the path. None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - twice for each commit
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _in_place(info: Mapping[str, Any]) -> bool:
+    """Whether every file of a connection still has its path."""
+    return all(_identity(path) == identity for path, identity in info.get(_FILES, {}).items())
+
+
+def _leave(connection: Connection) -> None:
+    """Closes a file that is no longer in its place.
+
+    It removes the log and the index that the file left there: SQLite would take them for the new file's.
+    """
+    files = dict(connection.info[_FILES])
+    with suppress(SQLAlchemyError):  # where only the log was deleted, this saves what it holds
+        connection.exec_driver_sql("PRAGMA wal_checkpoint")
+    connection.invalidate()
+    (path, identity), *others = files.items()
+    if _identity(path) != identity:
+        for name, its in others:
+            if its is not None and _identity(name) == its:
+                Path(name).unlink(missing_ok=True)
+
+
+def _tolerant(of: Engine, table: Table) -> Any:
+    """An INSERT that lets a row stay which is already there. A commit whose answer was lost is repeated."""
+    dialect = import_module(f"sqlalchemy.dialects.{of.dialect.name}")  # only the one in use: each takes 2 MB
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _insertion(of: Engine) -> tuple[str, str, str]:
     """An INSERT in the database's dialect, in three parts: before a row's values, the values, after them.
 
-    It is compiled once, since SQLAlchemy's usual path takes as long for a row as SQLite does. Rows that are already
-    there stay, since the writer repeats a commit whose answer was lost.
+    It is compiled once, since SQLAlchemy's usual path takes as long for a row as SQLite does.
     """
-    dialect = import_module(f"sqlalchemy.dialects.{of.dialect.name}")  # only the one in use: each takes 2 MB
-    compiled = str(dialect.insert(tables.predictions).on_conflict_do_nothing().compile(dialect=of.dialect))
+    compiled = str(_tolerant(of, tables.predictions).compile(dialect=of.dialect))
     head, values, tail = compiled.partition(" VALUES ")
     one, on, conflict = tail.partition(" ON CONFLICT")
     return head + values, one, on + conflict
@@ -141,7 +233,7 @@ def _upgrade(url: URL) -> None:
     env = {**os.environ, VARIABLE: url.render_as_string(hide_password=False)}
     command = [sys.executable, "-m", "journal.migrations"]
     try:
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=MIGRATING)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SQLAlchemyError(str(error)) from None
     if ran.returncode:
@@ -160,7 +252,10 @@ def _revision(of: Engine) -> str | None:
 def _unavailable(error: SQLAlchemyError) -> JournalUnavailable:
     said = getattr(error, "orig", None)
     code = getattr(said, "sqlite_errorname", None) or getattr(said, "sqlstate", None)
-    return (JournalFull if code in _NO_ROOM else JournalUnavailable)(_short(error))
+    if code in _NO_ROOM:
+        return JournalFull(_short(error))
+    silent = code in _NO_ANSWER or type(said or error).__name__ in _NO_ANSWER
+    return (JournalSilent if silent else JournalUnavailable)(_short(error))
 
 
 def _short(error: Exception) -> str:

@@ -17,5 +17,9 @@ class JournalFull(JournalUnavailable):
     """The database answers, but has no room: the bound of its file is reached, or the disk is full."""
 
 
+class JournalSilent(JournalUnavailable):
+    """The database did not answer in time, or another process has locked it for as long."""
+
+
 class RowRefused(JournalUnavailable):
     """The database answers, and will never take one of the rows that were sent."""

@@ -11,7 +11,7 @@ OFF: Final = "off"  # no journal is kept
 DEFAULT: Final = "sqlite:///journal.db"
 VARIABLE: Final = "NEOCOG_JOURNAL"
 
-_URL: Final = re.compile(r"(sqlite):///.+|(postgres(?:ql)?(?:\+psycopg)?)://\S+")
+_URL: Final = re.compile(r"(sqlite):///(?!:memory:|file:).+|(postgres(?:ql)?(?:\+psycopg)?)://\S+")
 
 
 def checked(url: str) -> str:

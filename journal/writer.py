@@ -11,13 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from journal.errors import JournalFull, JournalUnavailable, RowRefused
+from journal.errors import JournalFull, JournalSilent, JournalUnavailable, RowRefused
 from journal.rows import PredictionRow
 from journal.urls import checked
+from model.threads import Threads
 
 if TYPE_CHECKING:
     from journal.database import Database
@@ -26,7 +26,9 @@ log = logging.getLogger("neocog.journal")
 
 BATCH: Final = 500  # rows of one INSERT
 GATHER: Final = 0.25  # seconds the writer waits for more rows
-FEEDBACK_WAITING: Final = 64  # labels that may wait for the database; more are refused
+ROW_BYTES: Final = 2_500  # of the queue's memory for each row it may hold; a row of digits takes at most 2,090
+FEEDBACK_WAITING: Final = 64  # labels that may wait for a thread; more are refused
+ANSWER: Final = 6  # seconds after which a label is refused: one more than `journal.database` gives its commit
 RETRY: Final = (0.1, 2.0)  # seconds after a failure: at first, at most
 FULL_RETRY: Final = 1.0  # seconds between two tries to write one row to a full journal
 
@@ -50,13 +52,15 @@ class Journal:
         self._url, self._capacity, self._max_bytes = checked(url), capacity, max_bytes
         self._written, self._dropped = written, dropped
         self._rows: deque[PredictionRow] = deque()
+        self._bytes_added = self._bytes_removed = 0  # each changes in one thread, since `+=` is not atomic
         self.full = False  # the last prediction found no room; new ones wait in the queue, then are dropped
+        self._silent = False  # the database did not answer in time when it was last asked
         self._closing = threading.Event()  # set: no more rows will come
         self._arrived = threading.Event()
         self._abandoned = False  # nobody waits for the writer any more
         self._batch = BATCH
-        self._threads = ThreadPoolExecutor(2, "feedback")
-        self._waiting = 0
+        self._threads = Threads(2, "feedback")
+        self._labels = 0  # being kept
         self._database: Database | None = None
         self._lock = threading.Lock()  # the writer and the first feedback may both call `_open`
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -68,45 +72,67 @@ class Journal:
         return len(self._rows)
 
     def put(self, row: PredictionRow) -> None:
-        """Queues a prediction, or drops and counts it where the queue is full. Returns at once."""
-        if len(self._rows) >= self._capacity:
+        """Queues a prediction, or drops and counts it where the queue is full. Returns at once.
+
+        The queue is full where it has `capacity` rows, or `ROW_BYTES` for each of these: a row grows with the number of
+        labels.
+        """
+        size = row.size
+        held = self._bytes_added - self._bytes_removed
+        if len(self._rows) >= self._capacity or held + size > self._capacity * ROW_BYTES:
             self._dropped(1)
             return
+        self._bytes_added += size
         self._rows.append(row)
         if not self._arrived.is_set():
             self._arrived.set()
 
     async def feedback(self, prediction_id: str, label: int) -> None:
-        """Returns once the label is committed. Raises `JournalUnavailable`, at once where many labels wait already.
+        """Returns once the label is committed. Raises `JournalUnavailable`; then it may have been committed or not.
 
-        Labels have threads of their own: a database that hangs holds up nothing else.
+        It is raised within `ANSWER` seconds, and at once where many labels wait already. While the database does not
+        answer, one label at a time finds out whether it does again, and the others are refused at once. Only a
+        migration may take longer. Labels have threads of their own: a database that hangs holds up nothing else.
         """
-        if self._waiting >= FEEDBACK_WAITING:
-            raise JournalUnavailable(f"{self._waiting} labels wait for the database already")
-        self._waiting += 1
+        if self._silent and self._labels:
+            raise JournalSilent("the database does not answer")
+        if self._threads.waiting >= FEEDBACK_WAITING:
+            raise JournalUnavailable(f"{self._threads.waiting} labels wait for the database already")
+        self._labels += 1
+        kept = asyncio.wrap_future(self._threads.submit(self._keep, prediction_id, label, self._silent))
         try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._keep, prediction_id, label)
+            while not (await asyncio.wait([kept], timeout=ANSWER))[0]:
+                if self._database is None or not self._database.migrating:
+                    self._silent = True
+                    raise JournalSilent(f"the database has not answered after {ANSWER} seconds")
+            kept.result()
         finally:
-            self._waiting -= 1
+            kept.cancel()
+            self._labels -= 1
 
-    def _keep(self, prediction_id: str, label: int) -> None:
+    def _keep(self, prediction_id: str, label: int, tries: bool) -> None:  # noqa: FBT001 - `Threads.submit` has no names
+        """Commits a label. Unless it `tries` whether a silent database answers again, it does not wait for one."""
+        if self._silent and not tries:
+            raise JournalSilent("the database does not answer")
         try:
             self._open().feedback(prediction_id, label)
-        except JournalUnavailable:
+        except JournalUnavailable as error:
+            self._silent = isinstance(error, JournalSilent)
             raise
         except Exception as error:
             log.exception("a label could not be kept")
             raise JournalUnavailable(str(error)) from error
+        self._silent = False
 
     def close(self, within: float) -> None:
         """Writes the queue for at most `within` seconds. What is left counts as dropped."""
+        last = min(0.5, within / 2)  # seconds for the batch that is being written
         self._closing.set()
         self._arrived.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._writer.join(within)
+        self._threads.close()
+        self._writer.join(within - last)
         self._abandoned = True
-        self._writer.join(0.5)  # for the batch that is being written
+        self._writer.join(last)
         if self._rows:
             self._dropped(len(self._rows))
             log.error("%d predictions are lost: the journal could not be written in time", len(self._rows))
@@ -142,6 +168,9 @@ class Journal:
                         return
                     continue
                 except Exception as error:  # noqa: BLE001 - this thread must go on, whatever fails
+                    if isinstance(error, JournalSilent):
+                        self._silent = True
+                        self._batch = max(1, len(rows) // 2)  # fewer may be written in time
                     if wait == RETRY[0]:
                         log.warning("the journal cannot be written, predictions are queued: %s", error)
                     time.sleep(wait)
@@ -150,8 +179,9 @@ class Journal:
                 if wait != RETRY[0] or self.full:
                     log.warning("the journal is written again")
                     wait, self.full = RETRY[0], False
+                self._silent = False
                 for _ in rows:
-                    self._rows.popleft()
+                    self._bytes_removed += self._rows.popleft().size
                 self._batch = min(2 * self._batch, BATCH)
                 self._written(len(rows))
 
@@ -175,4 +205,4 @@ class Journal:
             return
         log.error("the journal cannot hold prediction %s: %s", rows[0].id, error)
         self._dropped(1)
-        self._rows.popleft()
+        self._bytes_removed += self._rows.popleft().size

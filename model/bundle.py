@@ -6,27 +6,39 @@ reference.npz    histograms of the model's input and output on validation data, 
 golden.npz       a few encoded images, their canonical pixels and their probabilities
 """
 
-import json
+import hashlib
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model import npz
+from model.canonical import SIDE
 from model.hashing import sha256
 
 MODEL: Final = "model.onnx"
 MANIFEST: Final = "manifest.json"
 REFERENCE: Final = "reference.npz"
 GOLDEN: Final = "golden.npz"
+# Bytes of each file; a larger one is refused unread. The project's own are a hundredth of these.
+LARGEST: Final = {MANIFEST: 1_000_000, MODEL: 100_000_000, REFERENCE: 10_000_000, GOLDEN: 4_000_000}
+PICTURES: Final = 256  # in golden.npz
+UNPACKED: Final = 2 * LARGEST[GOLDEN]  # bytes of golden.npz's arrays; `Golden.save` does not pack them
 
 
 class BundleError(Exception):
     """The bundle cannot be used: it is missing, incomplete, altered, or made for another version of the code."""
+
+
+class UnreadableBundleError(BundleError):
+    """The system did not let a file of the bundle be read. The same bundle may be read another time."""
 
 
 class Manifest(BaseModel):
@@ -59,14 +71,34 @@ class Golden(BaseModel):
     prob: NDArray[np.float32]  # n x labels
 
     def save(self, path: Path) -> None:
+        """Writes golden.npz."""
         files = {f"encoded_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(self.encoded)}
         np.savez(path, pixels=self.pixels, prob=self.prob, **files)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: Path) -> "Golden":
-        with np.load(path, allow_pickle=False) as arrays:
-            encoded = [arrays[f"encoded_{i}"].tobytes() for i in range(len(arrays["pixels"]))]
-            return cls(encoded=encoded, pixels=arrays["pixels"], prob=arrays["prob"])
+    def parse(cls, data: bytes) -> "Golden":
+        """What golden.npz, of which `data` are the bytes, holds. Raises `BundleError`."""
+        try:
+            arrays = npz.load(data, members=PICTURES + 2, unpacked=UNPACKED)
+            pixels, prob = arrays["pixels"], arrays["prob"]
+            encoded = [arrays[f"encoded_{i}"].tobytes() for i in range(len(pixels))]
+        except (ValueError, TypeError) as error:
+            raise BundleError(f"{GOLDEN}: {error}") from None
+        except KeyError as error:
+            raise BundleError(f"{GOLDEN}: {error} is missing") from None
+        if pixels.shape != (len(encoded), SIDE, SIDE) or pixels.dtype != np.uint8 or not encoded:
+            raise BundleError(f"{GOLDEN}: pixels are {pixels.dtype} of shape {pixels.shape}")
+        if prob.ndim != 2 or len(prob) != len(encoded) or prob.dtype != np.float32:
+            raise BundleError(f"{GOLDEN}: prob is {prob.dtype} of shape {prob.shape}")
+        return cls(encoded=encoded, pixels=pixels, prob=prob)
+
+
+class Bundle(NamedTuple):
+    """The files of a bundle, each read once: what is used has the hash that was checked."""
+
+    manifest: Manifest
+    model: bytes  # of model.onnx
+    golden: bytes  # of golden.npz
 
 
 def write(
@@ -115,23 +147,53 @@ def replace(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read(folder: Path) -> Manifest:
-    """The manifest of the bundle in `folder`. Raises `BundleError` unless every file has its hash."""
+def load(folder: Path) -> Bundle:
+    """The bundle in `folder`. Raises `BundleError` unless every file has its hash.
+
+    Each file is read once. Another bundle may take the folder's place meanwhile; files of two bundles have no common
+    manifest.
+    """
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        hashes = {"model": sha256(folder / MODEL)} | {name: sha256(folder / name) for name in (GOLDEN, REFERENCE)}
+        files = {name: _contents(folder / name, most) for name, most in LARGEST.items()}
     except FileNotFoundError as error:
         raise BundleError(f"no bundle at {folder}: {Path(error.filename).name} is missing") from None
     except OSError as error:
-        raise BundleError(f"the bundle at {folder} cannot be read: {error}") from None
-    except (ValidationError, json.JSONDecodeError) as error:
+        raise UnreadableBundleError(f"the bundle at {folder} cannot be read: {error}") from None
+    try:
+        manifest = Manifest.model_validate_json(files[MANIFEST])
+    except ValidationError as error:
         raise BundleError(f"{folder / MANIFEST} is not a manifest this code reads: {error}".splitlines()[0]) from None
-    for name, digest in hashes.items():
-        expected = manifest.sha256.get(name)
+    for name, data in (("model", files[MODEL]), (GOLDEN, files[GOLDEN]), (REFERENCE, files[REFERENCE])):
+        digest, expected = hashlib.sha256(data).hexdigest(), manifest.sha256.get(name)
         if digest != expected:
             raise BundleError(
                 f"{folder}: the {name} has SHA-256 {digest[:12]}…, the manifest says {(expected or '?')[:12]}…"
             )
     if manifest.version != manifest.sha256["model"][:12]:
         raise BundleError(f"{folder / MANIFEST} contradicts itself: its version is not the model's")
-    return manifest
+    return Bundle(manifest, files[MODEL], files[GOLDEN])
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`. Raises `BundleError` unless every file has its hash."""
+    return load(folder).manifest
+
+
+def _contents(path: Path, most: int) -> bytes:
+    """The bytes of a regular file. Raises `OSError`, and `BundleError` where it is no such file or has too many.
+
+    It is checked before it is opened, and again after that. Without O_NONBLOCK, opening a FIFO that has come between
+    would wait for somebody to write to it. Regular files ignore the flag.
+    """
+    _check(path, path.stat(), most)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        _check(path, status, most)
+        return file.read(status.st_size + 1)  # one more, so that a file that grows has another hash
+
+
+def _check(path: Path, status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{path} is {stat.filemode(status.st_mode)}, not a regular file")
+    if status.st_size > most:
+        raise BundleError(f"{path} has {status.st_size:,} bytes, at most {most:,} are read")

@@ -8,10 +8,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model import bundle
-from model.bundle import BundleError, Golden, Manifest
+from model.bundle import GOLDEN, MODEL, BundleError, Golden, Manifest
 from model.canonical import VERSION, Pixels, canonical
 from model.canonical.images import decode
 
+GOLDEN_PIXELS: Final = 1_000_000  # of an encoded golden picture: /readyz decodes one each time, on the event loop
 TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, but another model differs more
 
 
@@ -39,17 +40,17 @@ class Predictor:
         Without `prove` only the hashes are checked. The gate needs this to compare with a champion of an older
         `canonical`, which the service no longer serves.
         """
-        manifest = bundle.read(folder)
-        if not prove:
-            return cls(_session(folder / bundle.MODEL), manifest)
-        if manifest.canonical_version != VERSION:
+        manifest, model, questions = bundle.load(folder)
+        if prove and manifest.canonical_version != VERSION:
             raise BundleError(
                 f"{folder}: the model was trained on canonical version {manifest.canonical_version},"
                 f" this code makes version {VERSION}"
             )
-        predictor = cls(_session(folder / bundle.MODEL), manifest)
+        predictor = cls(_session(model, folder / MODEL), manifest)
+        if not prove:
+            return predictor
         try:
-            golden = Golden.load(folder / bundle.GOLDEN)
+            golden = Golden.parse(questions)
             predictor._prove(golden, folder)
             predictor._question = Golden(encoded=golden.encoded[:1], pixels=golden.pixels[:1], prob=golden.prob[:1])
         except BundleError:
@@ -78,19 +79,23 @@ class Predictor:
         return list(map(Prediction, digits.tolist(), confidence, prob, abstained.tolist()))
 
     def _prove(self, golden: Golden, folder: Path) -> None:
-        pixels = np.stack([canonical(decode(data)) for data in golden.encoded])
+        pixels = np.stack([canonical(decode(data, max_pixels=GOLDEN_PIXELS)) for data in golden.encoded])
         if not np.array_equal(pixels, golden.pixels):
             raise BundleError(f"{folder}: canonical no longer gives the golden images the pixels they had at export")
         prob = self.probabilities(pixels)
         if prob.shape[1] != len(self.manifest.labels):
             raise BundleError(f"{folder}: {prob.shape[1]} probabilities for {len(self.manifest.labels)} labels")
+        if golden.prob.shape != prob.shape:
+            raise BundleError(f"{folder}: {GOLDEN} has {golden.prob.shape[1]} probabilities for {prob.shape[1]} labels")
         difference = float(np.abs(prob - golden.prob).max())
         if not difference <= TOLERANCE:
             raise BundleError(f"{folder}: the golden answers differ by {difference:.2g}, allowed is {TOLERANCE:.0e}")
 
 
-def _session(model: Path) -> ort.InferenceSession:
-    """One thread that does not spin. For a model this small, a second thread costs more than it gains. Spinning would
+def _session(model: bytes, path: Path) -> ort.InferenceSession:
+    """`model` are the bytes of the file at `path`. From bytes, ONNX Runtime refuses weights that are in other files.
+
+    One thread that does not spin. For a model this small, a second thread costs more than it gains. Spinning would
     use up a pod's CPU limit."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -99,4 +104,4 @@ def _session(model: Path) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own, none with a public base
-        raise BundleError(f"{model} is not a model ONNX Runtime loads: {error}") from None
+        raise BundleError(f"{path} is not a model ONNX Runtime loads: {error}") from None

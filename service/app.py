@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             yield {"serving": serving, "door": door}
             for task in (watch, sample, beat):
                 task.cancel()
+            bundles.close()
         if probes is not None:
             probes.close()
         if shadow is not None:

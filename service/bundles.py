@@ -6,19 +6,26 @@ import random
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from model.bundle import BundleError
+from model.bundle import LARGEST, BundleError, UnreadableBundleError
 from model.canonical import SIDE, Pixels
 from model.predictor import Predictor
+from model.threads import Threads
 from service import metrics
 from service.labels import Labels
 
 log = logging.getLogger("neocog.bundles")
-SHADOW_QUEUE = 64  # batches that may wait for the challenger; it is not asked about more
+PAUSE: Final = 1.0  # seconds between a try to load a bundle, or a look at SIGHUP, and the next look
+SHADOW_QUEUE: Final = 2048  # pictures (of 784 bytes) that may wait for the challenger; it is not asked about more
+LEAVING: Final = 0.5  # seconds that the end of the service waits for a bundle being loaded
+
+_File = tuple[int, int, int, int, int] | None
 
 
 def load(folder: Path) -> Predictor:
@@ -29,7 +36,7 @@ def load(folder: Path) -> Predictor:
 
 
 class Bundles:
-    """`current` answers. `reload` replaces it between two batches by the folder's new bundle, if that is good.
+    """`current` answers. `look` replaces it between two batches by the folder's new bundle, if that is good.
 
     `labels` stay what they are: a client, a page and the journal rely on them while the service runs.
     """
@@ -38,43 +45,59 @@ class Bundles:
         self.folder = folder
         self.shadow = shadow
         self._seen = _signature(folder)
+        self._unread = False  # the folder's bundle was not read, for a reason that may have passed
         self.current = load(folder)
         self.labels = Labels(self.current.manifest.labels)
         self._announce(self.current, 1)
-        self._lock = threading.Lock()
+        self._threads = Threads(1, "bundles")
 
-    def reload(self) -> bool:
-        """True where the folder's bundle is served now. A bad one is logged and counted, and the old one stays."""
-        with self._lock:
-            self._seen = _signature(self.folder)
-            try:
-                new = load(self.folder)
-                if tuple(new.manifest.labels) != self.labels.names:
-                    raise BundleError(f"{self.folder}: it has other labels; start the service anew to serve it")
-            except Exception as error:  # noqa: BLE001 - the old one goes on, whatever is wrong with the new one
-                metrics.RELOADS.labels("refused").inc()
-                log.error("the new bundle is refused, %s is served on: %s", self.current.manifest.version, error)
-                return False
-            old, self.current = self.current, new
-            self._announce(old, 0)
-            self._announce(new, 1)
-            metrics.RELOADS.labels("served").inc()
-            log.info("%s is served instead of %s", new.manifest.version, old.manifest.version)
+    def look(self, *, asked: bool = False) -> bool:
+        """Loads the folder's bundle where it has changed since the last try, or could not be read then.
+
+        Returns whether it tried. A bad bundle is logged and counted, and the old one stays. No file at all is an error
+        only where somebody `asked`: `promote` removes the old folder just before it puts the new one there.
+        """
+        found = _signature(self.folder)
+        if (found == self._seen and not self._unread) or not (asked or any(found)):
+            return False
+        self._seen = found  # before the files are read: what changes meanwhile is seen by the next look
+        try:
+            new = load(self.folder)
+            if tuple(new.manifest.labels) != self.labels.names:
+                raise BundleError(f"{self.folder}: it has other labels; start the service anew to serve it")
+        except Exception as error:  # noqa: BLE001 - the old one goes on, whatever is wrong with the new one
+            self._unread = isinstance(error, UnreadableBundleError) or not isinstance(error, BundleError)
+            metrics.RELOADS.labels("refused").inc()
+            log.error("the new bundle is refused, %s is served on: %s", self.current.manifest.version, error)
             return True
+        self._unread = False
+        old, self.current = self.current, new
+        self._announce(old, 0)
+        self._announce(new, 1)
+        metrics.RELOADS.labels("served").inc()
+        log.info("%s is served instead of %s", new.manifest.version, old.manifest.version)
+        return True
 
     async def watch(self, every: float) -> None:
-        """Reloads at SIGHUP, and unless `every` is 0 also when a file of the bundle has changed. Never returns."""
-        asked = asyncio.Event()
+        """Looks for a new bundle at once, at SIGHUP, and every `every` seconds unless that is 0. Never returns.
+
+        Any number of signals costs one look in `PAUSE` seconds. The last signal is always followed by a look.
+        """
+        signals = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, signals.set)
+        asked = False
         while True:
-            try:
-                await asyncio.wait_for(asked.wait(), every or None)
-            except TimeoutError:
-                if _signature(self.folder) in (self._seen, []):  # [] while `promote` replaces the folder
-                    continue
-            asked.clear()
-            await asyncio.to_thread(self.reload)
+            tried = await asyncio.wrap_future(self._threads.submit(partial(self.look, asked=asked)))
+            if tried or asked:
+                await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(signals.wait(), every or None)
+            asked = signals.is_set()
+            signals.clear()
+
+    def close(self) -> None:
+        self._threads.close(LEAVING)
 
     def _announce(self, predictor: Predictor, value: int) -> None:
         manifest = predictor.manifest
@@ -88,19 +111,19 @@ class Shadow:
     def __init__(self, folder: Path, share: float, *, chance: Callable[[], float] = random.random) -> None:
         self._predictor = load(folder)
         self._share, self._chance = share, chance
-        self._pool = ThreadPoolExecutor(1, "shadow")
-        self._waiting = 0
+        self._threads = Threads(1, "shadow")
+        self._taken = self._done = 0  # pictures; each is counted in one thread, since `+=` is not atomic
 
     def look(self, pixels: Pixels, digits: list[int]) -> None:
         """Compares the challenger's answers for the n x 28 x 28 `pixels` with `digits`. Returns at once."""
         seen = [i for i in range(len(digits)) if self._chance() < self._share]
         if not seen:
             return
-        if self._waiting >= SHADOW_QUEUE:
+        if self._taken - self._done + len(seen) > SHADOW_QUEUE:
             metrics.SHADOW.labels("passed over").inc(len(seen))
             return
-        self._waiting += 1
-        self._pool.submit(self._compare, pixels[seen], [digits[i] for i in seen])
+        self._taken += len(seen)
+        self._threads.submit(self._compare, pixels[seen], [digits[i] for i in seen])
 
     def _compare(self, pixels: Pixels, digits: list[int]) -> None:
         try:
@@ -111,16 +134,20 @@ class Shadow:
         except Exception:
             log.exception("the challenger failed")
         finally:
-            self._waiting -= 1
+            self._done += len(digits)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(LEAVING)
 
 
-def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
-    """Changes when a file of the folder does. Empty where there is no folder."""
+def _signature(folder: Path) -> list[_File]:
+    """Changes when a file of the bundle does. None stands for a file that is not there."""
+    return [_status(folder / name) for name in LARGEST]
+
+
+def _status(path: Path) -> _File:
     try:
-        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        stat = path.stat()
     except OSError:
-        return []
-    return [(name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size

@@ -1,6 +1,8 @@
 """A real bundle in milliseconds: a linear model over synthetic digits, or over letters, without torch or training."""
 
+import hashlib
 import io
+import json
 import string
 from pathlib import Path
 
@@ -54,6 +56,18 @@ def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def put_file(folder: Path, name: str, data: bytes) -> None:
+    """Writes `data` as a file of the bundle in `folder`, and its hash into the manifest."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    digest = hashlib.sha256(data).hexdigest()
+    if name == bundle.MODEL:
+        manifest["sha256"]["model"], manifest["version"] = digest, digest[:12]
+    else:
+        manifest["sha256"][name] = digest
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
 
 
 def make_bundle(

@@ -15,7 +15,8 @@ from service.edge.problems import Problem
 
 KEPT: Final = 24 * 3600  # seconds an answer is kept
 BUSY: Final = 60  # seconds after which a request that never ended no longer blocks its key
-REMEMBERED: Final = 32_000_000  # bytes of answers in memory
+REMEMBERED: Final = 32_000_000  # bytes of memory for answers, with what Python needs for each
+OVERHEAD: Final = 350  # bytes of an answer's objects and its place in the dictionary, beside its key and its value
 LARGEST: Final = 64_000  # bytes of an answer that is kept
 KEY_LENGTH: Final = 255  # characters of an Idempotency-Key
 
@@ -29,7 +30,10 @@ class Store(Protocol):
 
 
 class Memory:
-    """A `Store` in this process. The oldest answers make room."""
+    """A `Store` in this process, of at most `REMEMBERED` bytes. The oldest make room, even one still in progress.
+
+    Values are copied, since orjson leaves each of its results 4 KB of memory, whatever its length.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
@@ -43,15 +47,15 @@ class Memory:
         if new and await self.get(key) is not None:
             return False
         await self.drop(key)
-        self._kept[key] = (time.monotonic() + seconds, value)
-        self._bytes += len(key) + len(value)
+        self._kept[key] = (time.monotonic() + seconds, bytes(memoryview(value)))
+        self._bytes += OVERHEAD + len(key) + len(value)
         while self._bytes > REMEMBERED:
             await self.drop(next(iter(self._kept)))
         return True
 
     async def drop(self, key: str) -> None:
         if (kept := self._kept.pop(key, None)) is not None:
-            self._bytes -= len(key) + len(kept[1])
+            self._bytes -= OVERHEAD + len(key) + len(kept[1])
 
 
 class Redis:

@@ -103,7 +103,7 @@ def test_nothing_of_the_checkout_but_the_bundle_and_the_code_is_in_it(listing):
 
 def test_the_golden_answers_are_identical(container, checkout):
     local = Predictor.load(checkout.folder / "out" / "champion")
-    golden = bundle.Golden.load(checkout.folder / "out" / "champion" / bundle.GOLDEN)
+    golden = bundle.Golden.parse(bundle.load(checkout.folder / "out" / "champion").golden)
     for picture in [*golden.encoded, *map(png, DIGITS)]:
         [expected] = local.predict(canonical(decode(picture))[None])
         said = post(container, picture)

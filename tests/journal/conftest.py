@@ -1,5 +1,6 @@
 """A journal in SQLite, and in a real PostgreSQL that comes and goes."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -49,6 +51,20 @@ class Postgres:
 
     def stop(self, mode="immediate"):
         self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
+
+    @contextlib.contextmanager
+    def silent(self):
+        """Stops its processes. The kernel goes on taking connections and acknowledging what is sent."""
+        server = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        server.suspend()  # first, so that it starts no more
+        stopped = [server, *server.children(recursive=True)]
+        try:
+            for process in stopped:
+                process.suspend()
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
 
 
 @pytest.fixture(scope="module")

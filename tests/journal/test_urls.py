@@ -6,7 +6,10 @@ from journal.errors import WrongUrl
 from journal.urls import checked, from_environment
 
 
-@pytest.mark.parametrize("wrong", ["journal.db", "mysql://x:secret@y/z", "sqlite+none:///x"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["journal.db", "mysql://x:secret@y/z", "sqlite+none:///x", "sqlite:///:memory:", "sqlite:///file:x?uri=true"],
+)
 def test_a_url_that_means_no_database_is_one_line(wrong):
     with pytest.raises(WrongUrl, match=r"NEOCOG_JOURNAL is '.*', allowed is: sqlite:///FILE") as said:
         checked(wrong)

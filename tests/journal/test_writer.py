@@ -5,25 +5,30 @@ import base64
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from journal import tables
-from journal.database import RESERVE, engine
-from journal.errors import JournalFull
+from journal.database import RESERVE, Database, engine
+from journal.errors import JournalFull, JournalSilent, JournalUnavailable
 from journal.ids import new_id
 from journal.migrations import upgrade
-from journal.rows import PredictionRow
-from journal.writer import Journal
+from journal.rows import TAG, PredictionRow
+from journal.writer import ROW_BYTES, Journal
 from model.canonical import canonical
 from tests.bundles import DIGITS, png
+from tests.service.memory import grown
 from tests.waiting import until
 
 PICTURES = [png(digit) for digit in DIGITS]
@@ -238,7 +243,8 @@ def test_while_postgresql_is_away_predictions_go_on_and_none_is_lost(serve, post
     assert {response.status_code for response in feedback} <= {201, 503}
     refused = next(response for response in feedback if response.status_code == 503)
     assert (refused.json()["reason"], refused.headers["retry-after"]) == ("journal-unavailable", "5")
-    assert len(rows(database, tables.feedback)) == sum(response.status_code == 201 for response in feedback)
+    kept = {row.prediction_id for row in rows(database, tables.feedback)}
+    assert kept >= {response.json()["prediction_id"] for response in feedback if response.status_code == 201}
 
 
 def test_feedback_that_was_accepted_survives_kill_9(serve, url):
@@ -273,3 +279,204 @@ def test_feedback_that_was_accepted_survives_kill_9(serve, url):
     kept = {row.prediction_id for row in rows(url, tables.feedback)}
     assert kept >= set(accepted)
     assert len(accepted) > 100
+
+
+def label(service):
+    """What a label is answered, over a connection of its own."""
+    said = {"prediction_id": new_id(), "label": 1}
+    return said["prediction_id"], httpx2.post(f"{service.address}/feedback", json=said, timeout=120)
+
+
+def accepted(service):
+    """A label that is accepted, as soon as one is."""
+    kept = []
+    until(lambda: kept.append(label(service)) or kept[-1][1].status_code == 201)
+    return kept[-1][0]
+
+
+def test_while_postgresql_is_silent_labels_are_refused_and_nothing_is_lost(serve, postgres, database):
+    service = serve(journal=database)
+    labels = [accepted(service)]
+    until(lambda: service.http.post("/predict", content=PICTURES[0]) and service.metric("neocog_journal_written_total"))
+    with postgres.silent():
+        with ThreadPoolExecutor(80) as clients:
+            answers = [answer for _, answer in clients.map(label, [service] * 80)]
+        assert {(answer.status_code, answer.json()["reason"]) for answer in answers} == {(503, "journal-unavailable")}
+        assert {answer.headers["retry-after"] for answer in answers} == {"5"}
+        for turn in range(30):
+            assert service.http.post("/predict", content=PICTURES[turn % 10]).status_code == 200
+    labels.append(accepted(service))
+    until(lambda: service.metric("neocog_journal_queue_depth") == 0)
+    written = service.metric("neocog_journal_written_total")
+    assert service.stop() == 0
+    assert len(rows(database, tables.predictions)) == written >= 31
+    assert {row.prediction_id for row in rows(database, tables.feedback)} >= set(labels)
+
+
+def test_while_the_database_is_known_to_be_silent_one_label_waits_and_the_others_do_not(postgres, database):
+    journal = Journal(database, 100)
+
+    async def labels(count):
+        return await asyncio.gather(*(journal.feedback(ID, 1) for _ in range(count)), return_exceptions=True)
+
+    assert asyncio.run(labels(1)) == [None]
+    with postgres.silent():
+        (first,) = asyncio.run(labels(1))
+        one, *others = asyncio.run(labels(5))
+        assert isinstance(first, JournalSilent)
+        assert str(first) == "the database did not answer in time"
+        assert str(one) == "connection timeout expired"  # it tried
+        assert [str(error) for error in others] == ["the database does not answer"] * 4
+    assert asyncio.run(labels(1)) == [None]
+    assert asyncio.run(labels(5)) == [None] * 5
+    journal.close(within=30)
+
+
+def test_a_silent_database_does_not_keep_the_service(serve, postgres, database):
+    service = serve(journal=database, grace_seconds=2)
+    accepted(service)
+    with postgres.silent(), ThreadPoolExecutor(10) as clients:
+        asked = [clients.submit(label, service) for _ in range(10)]
+        until(lambda: service.metric("neocog_in_flight") == 10)
+        for turn in range(30):
+            service.http.post("/predict", content=PICTURES[turn % 10])
+        assert service.stop() == 0
+        for answer in asked:
+            answer.exception()  # the connection may have been closed
+    assert any("predictions are lost" in line for line in service.log)
+
+
+def delete(*suffixes):
+    def attack(path):
+        for suffix in suffixes:
+            path.with_name(path.name + suffix).unlink()
+
+    return attack
+
+
+def replace_by_an_old_copy(path):
+    with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(f"{path}.old")) as copy:
+        old.backup(copy)
+    Path(f"{path}.old").replace(path)
+
+
+def swap_the_link(path):
+    target = path.with_name("elsewhere.db")
+    target.touch()
+    path.unlink()
+    path.symlink_to(target)
+
+
+ATTACKS = {
+    "deleted": delete(""),
+    "deleted with all its files": delete("", "-wal", "-shm"),
+    "its log deleted": delete("-wal"),
+    "its index deleted": delete("-shm"),
+    "its log and its index deleted": delete("-wal", "-shm"),
+    "renamed": lambda path: path.rename(path.with_name("moved")),
+    "replaced": replace_by_an_old_copy,
+    "replaced by a link": swap_the_link,
+}
+
+
+def keeps_label(journal, identity):
+    """Whether a label is acknowledged."""
+    try:
+        asyncio.run(journal.feedback(identity, 1))
+    except JournalUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_is_acknowledged_is_in_the_file_that_has_the_path(tmp_path, url, attack):
+    written = []
+    journal = Journal(url, 100, written=written.append)
+    first, second = new_id(), new_id()
+    journal.put(row(tag="first"))
+    until(lambda: sum(written) == 1)
+    asyncio.run(journal.feedback(first, 1))
+    ATTACKS[attack](tmp_path / "journal.db")
+    until(lambda: keeps_label(journal, second))
+    journal.put(row(tag="second"))
+    until(lambda: sum(written) == 2)
+    labels = {found.prediction_id for found in rows(url, tables.feedback)}
+    tags = {found.tag for found in rows(url, tables.predictions)}
+    assert second in labels
+    assert "second" in tags
+    if ("its" in attack and "all its" not in attack) or attack == "replaced":  # what was in it is in it still
+        assert first in labels
+        assert "first" in tags
+    journal.close(within=30)
+    assert second in {found.prediction_id for found in rows(url, tables.feedback)}
+
+
+def test_a_file_that_is_replaced_during_a_commit_gets_it_too(tmp_path, url):
+    database = Database(url)
+    database.feedback("a" * 32, 1)
+    moves = iter([True, True])
+
+    def move(_):
+        if next(moves, False):
+            (tmp_path / "journal.db").rename(tmp_path / "moved")
+
+    event.listen(database._engine, "commit", move)
+    database.feedback("b" * 32, 1)
+    assert {found.prediction_id for found in rows(url, tables.feedback)} == {"b" * 32}
+    moves = itertools.repeat(True)
+    with pytest.raises(JournalUnavailable, match="replaced again and again"):
+        database.feedback("c" * 32, 1)
+    database.close()
+
+
+def test_without_its_folder_labels_are_refused_until_it_is_back(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    url = f"sqlite:///{folder}/journal.db"
+    journal = Journal(url, 100)
+    until(lambda: keeps_label(journal, "a" * 32))
+    shutil.rmtree(folder)
+    assert not keeps_label(journal, "b" * 32)
+    assert not keeps_label(journal, "b" * 32)
+    folder.mkdir()
+    until(lambda: keeps_label(journal, "c" * 32))
+    assert [found.prediction_id for found in rows(url, tables.feedback)] == ["c" * 32]
+    journal.close(within=30)
+
+
+def test_a_journal_that_was_emptied_is_migrated_again(either):
+    journal = Journal(either, 100)
+    until(lambda: keeps_label(journal, "a" * 32))
+    made = engine(either)
+    with made.begin() as connection:
+        for table in ("predictions", "feedback", "alembic_version"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    made.dispose()
+    until(lambda: keeps_label(journal, "b" * 32))
+    assert [found.prediction_id for found in rows(either, tables.feedback)] == ["b" * 32]
+    journal.close(within=30)
+
+
+CAPACITY = 10_000
+
+
+def fill_queue():
+    """The queue of a journal that cannot be written, full of the largest rows: of many labels, with a long tag."""
+    journal = Journal("postgresql://neocog@127.0.0.1:1/none", CAPACITY)
+    for turn in range(2 * CAPACITY):
+        tag = f"{turn}".rjust(TAG, "\U0001f600")
+        journal.put(row(tag=tag, probabilities=bytes(4 * 10_000), image=bytes(bytearray(784))))
+    assert 0 < journal.depth < CAPACITY
+    return journal
+
+
+def test_a_queue_of_the_largest_rows_is_bounded_in_bytes():
+    assert grown(fill_queue) < 1.2 * CAPACITY * ROW_BYTES + 60_000_000  # SQLAlchemy and psycopg, imported meanwhile
+
+
+def test_a_queue_of_digits_holds_as_many_rows_as_is_said():
+    journal = Journal("postgresql://neocog@127.0.0.1:1/none", 100)
+    for _ in range(150):
+        journal.put(row(tag="\U0001f600" * TAG))
+    assert journal.depth == 100
+    journal.close(within=0)

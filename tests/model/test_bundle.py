@@ -1,13 +1,20 @@
 """A bundle is complete and unaltered, or it is refused with the reason."""
 
 import json
+import os
+import re
+import resource
+import shutil
+import socket
+from pathlib import Path
 
 import pytest
 
 from model import bundle
-from model.bundle import BundleError
+from model.bundle import BundleError, UnreadableBundleError
 from model.hashing import sha256
-from tests.bundles import make_bundle
+from model.threads import Threads
+from tests.bundles import linear_model, make_bundle
 
 
 @pytest.fixture
@@ -52,6 +59,59 @@ def test_a_broken_manifest_is_refused_in_one_line(folder, text):
     with pytest.raises(BundleError, match="is not a manifest this code reads") as refusal:
         bundle.read(folder)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "reference.npz", "golden.npz"])
+def test_a_file_that_is_too_large_is_refused_unread(folder, name):
+    with (folder / name).open("wb") as file:
+        file.truncate(2**40)  # it takes no room, but reading it would
+    with pytest.raises(BundleError, match=rf"{name} has 1,099,511,627,776 bytes, at most [\d,]+ are read"):
+        bundle.read(folder)
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (fifo, "is prw.*, not a regular file"),
+        (listening, "is srw.*, not a regular file"),
+        (Path.mkdir, "is drw.*, not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is crw.*, not a regular file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "reference.npz", "golden.npz"])
+def test_what_is_no_file_is_refused_at_once(folder, name, make, said):
+    (folder / name).unlink()
+    make(folder / name)
+    raised = Threads(1, "reading").submit(bundle.read, folder).exception(timeout=120)
+    assert isinstance(raised, BundleError)
+    assert re.search(said, str(raised))
+
+
+def test_files_of_two_bundles_are_refused(folder):
+    make_bundle(folder.with_name("other"), model=linear_model(1.0))
+    shutil.copy(folder.with_name("other") / "model.onnx", folder)
+    with pytest.raises(BundleError, match="the model has SHA-256"):
+        bundle.read(folder)
+
+
+def test_a_reason_that_may_pass_is_told_from_a_bad_bundle(folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no more files can be opened
+    try:
+        with pytest.raises(UnreadableBundleError, match="Too many open files"):
+            bundle.read(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert bundle.read(folder).run == "a-run"
 
 
 def test_an_unknown_field_is_refused(folder):

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
+import onnx
 import pytest
 
-from model import bundle
+from bench.bombs import claiming
+from model import bundle, predictor
 from model.bundle import BundleError, Golden
-from model.hashing import sha256
 from model.predictor import Predictor
-from tests.bundles import DIGITS, make_bundle
+from tests.archives import HOSTILE, npy, packed
+from tests.bundles import DIGITS, linear_model, make_bundle, put_file
 
 
 def test_synthetic_digits_are_read(tmp_path):
@@ -65,14 +68,76 @@ def test_other_golden_pixels_are_refused(tmp_path, monkeypatch):
         Predictor.load(tmp_path / "bundle")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_is_no_model_is_refused(tmp_path):
     make_bundle(tmp_path / "bundle")
-    (tmp_path / "bundle" / "model.onnx").write_bytes(b"not a model")
-    manifest = bundle.Manifest.model_validate_json((tmp_path / "bundle" / "manifest.json").read_bytes())
-    digest = sha256(tmp_path / "bundle" / "model.onnx")
-    changes = {"sha256": manifest.sha256 | {"model": digest}, "version": digest[:12]}
-    (tmp_path / "bundle" / "manifest.json").write_text(manifest.model_copy(update=changes).model_dump_json())
+    put_file(tmp_path / "bundle", bundle.MODEL, b"not a model")
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
+        Predictor.load(tmp_path / "bundle")
+
+
+def test_weights_in_another_file_are_refused_since_no_hash_covers_them(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    model = onnx.load_from_string(linear_model())
+    onnx.save_model(
+        model, tmp_path / "bundle" / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
+    put_file(tmp_path / "bundle", bundle.MODEL, (tmp_path / "bundle" / "model.onnx").read_bytes())
+    assert (tmp_path / "bundle" / "weights").exists()
+    with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
+        Predictor.load(tmp_path / "bundle")
+
+
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_the_old_one_as_a_whole(tmp_path, monkeypatch):
+    folder, session = tmp_path / "bundle", predictor._session
+    old = make_bundle(folder)
+
+    def replaced_first(*arguments):
+        make_bundle(folder, model=linear_model(1.0))
+        return session(*arguments)
+
+    monkeypatch.setattr(predictor, "_session", replaced_first)
+    loaded = Predictor.load(folder)
+    assert bundle.read(folder).version != loaded.manifest.version == old.version
+    assert loaded.predict(DIGITS)[3].confidence > 0.9  # the new one is unsure of everything
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_golden_answers_are_refused_before_they_fill_the_memory(tmp_path, name):
+    build, said = HOSTILE[name]
+    make_bundle(tmp_path / "bundle")
+    put_file(tmp_path / "bundle", bundle.GOLDEN, build())
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=f"golden.npz: .*{said}"):
+            Predictor.load(tmp_path / "bundle")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_golden_picture_that_claims_to_be_huge_is_refused(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    pictures = {f"encoded_{i}": npy(np.frombuffer(claiming(5000, 5000), np.uint8)) for i in range(10)}
+    answers = npy(np.full((10, 10), 0.1, np.float32))
+    put_file(tmp_path / "bundle", bundle.GOLDEN, packed(pixels=npy(DIGITS), prob=answers, **pictures))
+    with pytest.raises(BundleError, match="at most 1,000,000 are decoded"):
+        Predictor.load(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pixels": DIGITS[:, :27]}, r"golden.npz: pixels are uint8 of shape \(10, 27, 28\)"),
+        ({"pixels": DIGITS.astype(np.int64)}, "golden.npz: pixels are int64"),
+        ({"prob": np.full((10, 1, 10), 0.1, np.float32)}, r"golden.npz: prob is float32 of shape \(10, 1, 10\)"),
+        ({"prob": np.full((10, 9), 0.1, np.float32)}, "golden.npz has 9 probabilities for 10 labels"),
+        ({"encoded": []}, "golden.npz: 'encoded_0' is missing"),
+        ({"pixels": DIGITS[:0], "prob": np.zeros((0, 10), np.float32)}, "golden.npz: pixels are"),
+    ],
+)
+def test_golden_answers_of_another_shape_are_refused(tmp_path, monkeypatch, changes, said):
+    forged(tmp_path / "bundle", monkeypatch, **changes)
+    with pytest.raises(BundleError, match=said):
         Predictor.load(tmp_path / "bundle")
 
 

@@ -1,15 +1,22 @@
 """A new bundle in the place of the old one, while the service answers; and a challenger that looks on."""
 
+import asyncio
 import os
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from model import bundle
 from model.bundle import replace
+from service import metrics
+from service.bundles import PAUSE, SHADOW_QUEUE, Bundles, Shadow
 from tests.bundles import DIGITS, linear_model, make_bundle, png
 from tests.waiting import until
 
@@ -74,6 +81,102 @@ def test_at_sighup(serve, folder):
     assert version(service) != new
     service.process.send_signal(signal.SIGHUP)
     until(lambda: version(service) == new)
+
+
+def test_a_flood_of_sighups_costs_nothing_where_nothing_has_changed(serve, folder):
+    service = serve(bundle=folder, reload_seconds=0)
+    for _ in range(4700):
+        service.process.send_signal(signal.SIGHUP)
+    new = put_another(folder)
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: version(service) == new)
+    assert service.metric('neocog_reloads_total{result="served"}') == 1
+    assert service.metric('neocog_reloads_total{result="refused"}') == 0
+
+
+def test_however_often_the_folder_changes_it_is_loaded_once_a_second(serve, folder):
+    service, begun = serve(bundle=folder, reload_seconds=0), time.monotonic()
+    for turn in range(300):
+        os.utime(folder / "model.onnx", ns=(turn, turn))
+        service.process.send_signal(signal.SIGHUP)
+        time.sleep(0.01)
+    new = put_another(folder)  # the last change is seen, too
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: version(service) == new)
+    assert service.metric('neocog_reloads_total{result="served"}') <= (time.monotonic() - begun) / PAUSE + 1
+
+
+def watched(bundles, happens):
+    """Watches until `happens()`, without a look in between: only the one at the beginning, and those at SIGHUP."""
+
+    async def watch():
+        watching = asyncio.create_task(bundles.watch(0))
+        await asyncio.to_thread(until, happens)
+        watching.cancel()
+
+    asyncio.run(watch())
+
+
+def test_a_change_between_the_start_and_the_watch_is_seen(folder):
+    bundles = Bundles(folder, None)
+    new = put_another(folder)
+    watched(bundles, lambda: bundles.current.manifest.version == new)
+    bundles.close()
+
+
+def test_a_bundle_that_could_not_be_read_is_tried_again(folder):
+    bundles = Bundles(folder, None)
+    assert not bundles.look(asked=True)  # nothing is new
+    new = put_another(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no more files can be opened
+    try:
+        assert bundles.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert bundles.current.manifest.version != new
+    assert bundles.look()
+    assert bundles.current.manifest.version == new
+    assert not bundles.look(asked=True)
+    bundles.close()
+
+
+def test_a_bad_bundle_and_a_missing_one_are_tried_once(folder):
+    bundles = Bundles(folder, None)
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    assert bundles.look()
+    assert not bundles.look(asked=True)
+    shutil.rmtree(folder)
+    assert not bundles.look()  # `promote` is about to put one there
+    assert bundles.look(asked=True)
+    assert not bundles.look(asked=True)
+    bundles.close()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "reference.npz", "golden.npz"])
+def test_a_fifo_holds_up_neither_the_next_bundle_nor_the_end(serve, folder, name):
+    service = serve(bundle=folder, reload_seconds=0.1)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    until(lambda: any("not a regular file" in line for line in service.log))
+    assert service.http.post("/predict", content=PICTURES[3]).json()["digit"] == 3
+    new = put_another(folder)
+    until(lambda: version(service) == new)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert service.stop() == 0
+
+
+def test_a_bundle_that_cannot_be_read_is_one_line_at_the_start(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    env = {**os.environ, "NEOCOG_BUNDLE": str(folder), "NEOCOG_PORT": "0", "NEOCOG_JOURNAL": "off"}
+    ran = subprocess.run([sys.executable, "-m", "service"], env=env, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 3
+    (said,) = [line for line in ran.stderr.splitlines() if '"level": "error"' in line and "Exiting" not in line]
+    assert f"the bundle at {folder} cannot be read: [Errno 40] Too many levels of symbolic links" in said
+    assert "Traceback" not in said
 
 
 def test_all_workers_reload(serve, folder):
@@ -143,3 +246,24 @@ def test_a_challenger_that_disagrees_is_counted(serve, tmp_path):
     for picture in PICTURES:
         service.http.post("/predict", content=picture)
     until(lambda: service.metric('neocog_shadow_total{result="disagrees"}') == 10)
+
+
+def pictures(*results):
+    return sum(metrics.SHADOW.labels(result)._value.get() for result in results)
+
+
+def test_a_slow_challenger_has_a_bounded_queue(folder):
+    shadow, busy = Shadow(folder, 1.0), threading.Event()
+    shadow._threads.submit(busy.wait)
+    compared, passed_over = pictures("agrees", "disagrees"), pictures("passed over")
+    many = np.repeat(DIGITS, 4, axis=0)[:32]  # as many as the reader reads at a time
+    for _ in range(100):
+        shadow.look(many, [0] * 32)
+    assert pictures("passed over") - passed_over == 3200 - SHADOW_QUEUE
+    assert shadow._threads.waiting * many.nbytes <= 2_000_000
+    busy.set()
+    until(lambda: pictures("agrees", "disagrees") - compared == SHADOW_QUEUE)
+    until(lambda: shadow._taken == shadow._done)
+    shadow.look(many, [0] * 32)  # there is room again
+    until(lambda: pictures("agrees", "disagrees") - compared == SHADOW_QUEUE + 32)
+    shadow.close()

@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from starlette.responses import Response
 
 from service.edge.problems import Problem
-from service.edge.replays import Memory, Replays
+from service.edge.replays import LARGEST, OVERHEAD, REMEMBERED, Memory, Replays
 from tests.bundles import DIGITS, png
+from tests.service.memory import grown
 from tests.service.redis import undisturbed
 
 PICTURE = png(DIGITS[5])
@@ -63,7 +65,7 @@ def test_an_answer_that_would_fill_the_memory_is_not_kept(client, monkeypatch):
 
 
 def test_memory_forgets_the_oldest(monkeypatch):
-    monkeypatch.setattr("service.edge.replays.REMEMBERED", 5)  # bytes: two keys and their values, and one more
+    monkeypatch.setattr("service.edge.replays.REMEMBERED", 2 * (OVERHEAD + 2) + 1)  # two keys with their values
 
     async def fill():
         memory = Memory()
@@ -72,6 +74,41 @@ def test_memory_forgets_the_oldest(monkeypatch):
         return [await memory.get(key) for key in "abc"]
 
     assert asyncio.run(fill()) == [None, b"b", b"c"]
+
+
+def filled(requests, answer):
+    """Replays that hold the answers of `answer` bytes to so many requests. None: they are being answered."""
+
+    async def fill():
+        replays = Replays("")
+        for i in range(requests):
+            claimed, _ = await replays.claim("", "/predict", f"key {i}", b"")
+            if answer is not None:
+                await replays.keep(claimed, b"", Response(bytes(answer)))
+        return replays
+
+    return asyncio.run(fill())
+
+
+def claims():
+    return filled(150_000, None)
+
+
+def small_answers():
+    return filled(150_000, 1)
+
+
+def usual_answers():
+    return filled(80_000, 300)
+
+
+def large_answers():
+    return filled(1500, LARGEST)
+
+
+@pytest.mark.parametrize("fill", [claims, small_answers, usual_answers, large_answers])
+def test_it_takes_the_memory_it_says(fill):
+    assert grown(fill) < 1.25 * REMEMBERED
 
 
 def closing(service, key):
