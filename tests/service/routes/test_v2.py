@@ -69,7 +69,7 @@ def body(**changes):
         (body(shape=[0, 1, 28, 28]), 400, "bad-tensor"),
         (body(shape=[10**12, 1, 28, 28]), 413, "too-many-images"),
         (body() | {"outputs": [{"name": "digit"}]}, 400, "bad-tensor"),
-        (body(data=[10**310] * 784), 400, "bad-tensor"),
+        (body(data=[10**310] * 784), 400, "malformed-json"),
         (body(parameters={"binary_data_size": 1e308}), 400, "bad-tensor"),
         (body() | {"id": "x" * 201}, 400, "bad-parameter"),
         (body() | {"id": "\0"}, 400, "bad-parameter"),
