@@ -80,8 +80,7 @@ class InferenceRequest(BaseModel):
 
     id: Annotated[str, Field(max_length=TAG, pattern=r"^[^\x00]*$")] | None = None  # kept as the prediction's tag
     parameters: dict[str, Any] = {}
-    # The first wrong item ends the check: pydantic makes an error of 1,500 bytes for each, and a client could send 1
-    # million of them.
+    # `fail_fast`: pydantic makes an error of 1,500 bytes for each wrong item, else, and a client can send 200,000.
     inputs: list[InputTensor] = Field(min_length=1, max_length=1, fail_fast=True)
     outputs: Annotated[list[RequestedOutput], Field(max_length=1, fail_fast=True)] | None = None
 
@@ -235,7 +234,7 @@ def _values(tensor: InputTensor, kind: np.dtype[Any], tail: bytes, count: int) -
     try:
         values = np.asarray(tensor.data, np.float64).ravel()
     except (ValueError, TypeError, OverflowError):
-        raise Problem("bad-tensor", "the data of 'image' must be numbers, in lists of the same length") from None
+        raise Problem("bad-tensor", "the data of 'image' must be numbers, or equally long lists of them") from None
     if values.size != count:
         raise Problem("bad-tensor", f"{values.size:,} values, the shape says {count:,}")
     return values
