@@ -88,7 +88,7 @@ def _everywhere() -> dict[str, Hostile]:
 
 HOSTILE: Final = {
     **_everywhere(),
-    "a million wrong inputs": Hostile(INFER, JSON, "too-many-values", b'{"inputs":[', b"1,", b"1]}", 2_000_000),
+    "a million wrong outputs": Hostile(INFER, JSON, "too-many-values", b'{"outputs":[', b"1,", b"1]}", 2_000_000),
     "200,000 wrong inputs": Hostile(INFER, JSON, "bad-parameter", b'{"inputs":[', b"1,", b"1]}", 400_000),
     "200,000 wrong outputs": Hostile(INFER, JSON, "bad-parameter", b'{"outputs":[', b"1,", b"1]}", 400_000),
     "100,000 wrong sizes": Hostile(INFER, JSON, "bad-parameter", b'{"inputs":[{"shape":[', b'"",', b"1]}]}", 300_000),
