@@ -1,8 +1,9 @@
 """Reads the files in a multipart form (RFC 7578).
 
-python-multipart's parser takes a step in Python for each line that begins almost like the boundary, and one for each
-space behind a boundary: a hostile form of 10 MB keeps it busy for seconds. `bytes.find` does not, and it takes a
-quarter of the parser's time for an honest form. `python -m bench.forms` measures both.
+python-multipart's parser takes a step in Python for each line that goes on behind the boundary, and for each space
+there: a hostile form of 10 MB keeps it busy for seconds. `bytes.find` takes 40 ms at most. A form with one 28x28 image
+takes 14 microseconds here, and takes 40 with that parser, or 53 with `FormParser`. `python -m bench.forms` measures the
+first and the last, `python -m bench.bodies` hostile forms.
 """
 
 from collections.abc import Iterator
