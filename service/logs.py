@@ -13,8 +13,6 @@ from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any, Final
 
-from service import metrics
-
 REQUEST: Final[ContextVar[str | None]] = ContextVar("request", default=None)
 TRACE: Final[ContextVar[str | None]] = ContextVar("trace", default=None)  # W3C trace id of the request
 
@@ -34,7 +32,7 @@ class Stderr(logging.Handler):
         self._descriptor = descriptor
         self._lines: SimpleQueue[bytes | threading.Event | None] = SimpleQueue()
         self._logged = self._written = 0  # bytes; only those who log change the first, only the thread the second
-        self._dropped = self._reported = 0  # lines
+        self._refused = self._failed = self._reported = 0  # lines; again, each is changed by one side
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
@@ -43,10 +41,14 @@ class Stderr(logging.Handler):
         """Bytes that are not written yet: at most `MAX_WAITING`, and one line."""
         return self._logged - self._written
 
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written, and will not be."""
+        return self._refused + self._failed
+
     def emit(self, record: logging.LogRecord) -> None:
         if self.waiting > MAX_WAITING:
-            self._dropped += 1
-            metrics.LOG_DROPPED.inc()
+            self._refused += 1  # no metric: its lock may be held by the thread that this very call interrupted
             return
         try:
             line = self._line(record)
@@ -80,8 +82,8 @@ class Stderr(logging.Handler):
             for piece in _pieces(line for line in waiting if isinstance(line, bytes)):
                 self._write(piece)
                 self._written += len(piece)
-            if self._dropped > self._reported and self._lines.empty():
-                self._report(self._dropped - self._reported)
+            if self._refused > self._reported and self._lines.empty():
+                self._report(self._refused - self._reported)
             for flushed in waiting:
                 if isinstance(flushed, threading.Event):
                     flushed.set()
@@ -103,7 +105,7 @@ class Stderr(logging.Handler):
                 except BlockingIOError:  # whoever made the pipe wants to wait for nobody, either
                     select.select((), (self._descriptor,), ())
         except OSError:  # nobody will ever read it
-            metrics.LOG_DROPPED.inc(piece.count(b"\n"))
+            self._failed += piece.count(b"\n")
 
 
 def stderr() -> Stderr:
@@ -111,6 +113,11 @@ def stderr() -> Stderr:
     logging.captureWarnings(True)  # noqa: FBT003 - so it is called
     # Without a stderr, descriptor 2 may belong to a client or a file: nothing must be written there.
     return Stderr(-1 if sys.stderr is None else 2)
+
+
+def dropped() -> int:
+    """Lines that this process did not write."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, Stderr))
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:

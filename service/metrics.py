@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
 from model.predictor import Prediction
+from service import logs
 
 if TYPE_CHECKING:
     from journal.writer import Journal
@@ -104,10 +105,14 @@ def predicted(version: str, labels: tuple[str, ...]) -> list[Counter]:
 
 async def sample(admission: "Admission", journal: "Journal | None") -> None:
     """Keeps the gauges up to date; setting them for each request would cost more. Never returns."""
+    counted = 0
     while True:
         IN_FLIGHT.set(admission.in_flight)
         JOURNAL_QUEUE.set(journal.depth if journal else 0)
         JOURNAL_FULL.set(journal is not None and journal.full)
+        dropped = logs.dropped()
+        LOG_DROPPED.inc(dropped - counted)
+        counted = dropped
         await asyncio.sleep(SAMPLED)
 
 

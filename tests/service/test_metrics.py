@@ -14,8 +14,8 @@ SERIES = {
     "neocog_requests_total", "neocog_request_duration_seconds", "neocog_stage_duration_seconds", "neocog_batch_size",
     "neocog_predictions_total", "neocog_abstained_total", "neocog_confidence", "neocog_in_flight",
     "neocog_rejected_total", "neocog_journal_queue_depth", "neocog_journal_written_total",
-    "neocog_journal_dropped_total", "neocog_journal_full", "neocog_log_dropped_total", "neocog_feedback_total", "neocog_reloads_total",
-    "neocog_shadow_total", "neocog_model_info",
+    "neocog_journal_dropped_total", "neocog_journal_full", "neocog_feedback_total", "neocog_reloads_total",
+    "neocog_log_dropped_total", "neocog_shadow_total", "neocog_model_info",
 }  # fmt: skip
 
 
