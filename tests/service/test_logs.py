@@ -103,14 +103,15 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_said():
     with logging_to_a_pipe() as (handler, reading):
         for number in range(3000):
             handler.handle(record(f"{number} ".ljust(1000, "x")))
-        assert MAX_WAITING < handler.waiting < MAX_WAITING + 2000
+            assert handler.waiting < MAX_WAITING + 2000
         lost = handler.dropped
-        lines = read_until(reading, lambda: handler._reported)
-    *written, last = lines
-    assert [line["message"].split()[0] for line in written] == [str(number) for number in range(3000 - lost)]
+        *written, last = read_until(reading, lambda: handler._reported)
+    numbers = [int(line["message"].split()[0]) for line in written]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 3000 - lost
+    assert lost > 1000  # 1 MB waits, and the pipe holds 64 kB
     assert last["message"] == f"{lost} lines were not logged: stderr was read too slowly"
     assert (last["level"], last["logger"]) == ("warning", "neocog.logs")
-    assert lost > 1000
 
 
 def test_waiting_for_the_lines_is_given_up_where_nobody_reads():
