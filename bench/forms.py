@@ -16,16 +16,17 @@ from tqdm import tqdm
 from bench import command
 from bench.bombs import saved
 from bench.clock import processor_time
-from service.edge.upload import FIELDS, _files
+from service.edge.forms import FIELDS, files
 
 BOUNDARY = "neocogbench"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def form(files: list[bytes]) -> bytes:
-    """A form with each of `files` in the field `image`, as curl sends it."""
+def form(contents: list[bytes]) -> bytes:
+    """A form with a file for each of `contents` in the field `image`, as curl sends it."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="d.png"\r\nContent-Type: image/png'
-    return b"".join(b"%b\r\n\r\n%b\r\n" % (head.encode(), file) for file in files) + f"--{BOUNDARY}--\r\n".encode()
+    parts = [b"%b\r\n\r\n%b\r\n" % (head.encode(), content) for content in contents]
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
 def form_parser(body: bytes) -> list[bytes]:
@@ -53,12 +54,12 @@ def main() -> None:
     forms = {"one 28x28 PNG": [digit], "64 of them": [digit] * 64, "one file of 300 kB": [rng.bytes(300_000)]}
     print(f"{'us for one form':20} {'service':>9} {'FormParser':>11}")
     ratios = []
-    for name, files in tqdm(forms.items(), unit="form", leave=False, disable=None):
-        body = form(files)
-        readers = partial(_files, CONTENT_TYPE, body), partial(form_parser, body)
-        if not all(read() == files for read in readers):
+    for name, sent in tqdm(forms.items(), unit="form", leave=False, disable=None):
+        body = form(sent)
+        readers = partial(files, CONTENT_TYPE, body), partial(form_parser, body)
+        if not all(read() == sent for read in readers):
             sys.exit(f"bench: the two readers disagree about {name}")
-        own, theirs = processor_time(*readers, rounds=rounds, calls=max(1, 64 // len(files)))
+        own, theirs = processor_time(*readers, rounds=rounds, calls=max(1, 64 // len(sent)))
         ratios.append(theirs / own)
         tqdm.write(f"{name:20} {own * 1e6:9,.0f} {theirs * 1e6:11,.0f}", file=sys.stdout)
     print(f"FormParser takes {min(ratios):.1f} to {max(ratios):.1f} times the service's processor time.")

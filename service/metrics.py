@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
 from model.predictor import Prediction
+from service import logs
 
 if TYPE_CHECKING:
     from journal.writer import Journal
@@ -61,6 +62,7 @@ JOURNAL_FULL: Final = Gauge(
 JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
 JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that were not kept")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
+LOG_DROPPED: Final = Counter("neocog_log_dropped", "lines of the log that were not written")
 RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])
 SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too", ["result"])
 MODEL_INFO: Final = Gauge(
@@ -105,12 +107,16 @@ def predicted(version: str, labels: tuple[str, ...]) -> list[Counter]:
 
 async def sample(admission: "Admission", journal: "Journal | None") -> None:
     """Keeps the gauges up to date; setting them for each request would cost more. Never returns."""
+    counted = 0
     while True:
         IN_FLIGHT.set(admission.in_flight)
         WAITING.set(admission.waiting)
         CONNECTIONS.set(admission.connections)
         JOURNAL_QUEUE.set(journal.depth if journal else 0)
         JOURNAL_FULL.set(journal is not None and journal.full)
+        dropped = logs.dropped()
+        LOG_DROPPED.inc(dropped - counted)
+        counted = dropped
         await asyncio.sleep(SAMPLED)
 
 

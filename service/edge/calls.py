@@ -1,7 +1,11 @@
 """A request as a value: everything an endpoint may know of it."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs
+
+from service.edge.problems import Problem
+
+MAX_PARAMETERS: Final = 16  # in a query; no route knows more than one
 
 
 class Call(NamedTuple):
@@ -19,7 +23,12 @@ class Call(NamedTuple):
         return None if value is None else value.decode("latin-1")
 
     def parameter(self, name: str) -> str | None:
-        """The first value of a parameter in the query."""
+        """The first value of a parameter in the query. Raises `Problem` where that has more than `MAX_PARAMETERS`."""
         if not self.query:
             return None
-        return parse_qs(self.query.decode("latin-1"), keep_blank_values=True).get(name, [None])[0]
+        query = self.query.decode("latin-1")
+        try:
+            found = parse_qs(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        except ValueError:
+            raise Problem("bad-parameter", f"the query has more than {MAX_PARAMETERS} parameters") from None
+        return found.get(name, [None])[0]

@@ -1,21 +1,19 @@
 """Reads a request's body, and the images in it: multipart, raw, or base64 in JSON."""
 
-import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive
 
 from service.edge.calls import Call
+from service.edge.forms import files
 from service.edge.problems import Problem
 
-FIELDS: Final = ("image", "file")
 RAW: Final = ("image/", "application/octet-stream")
-MAX_PARTS: Final = 1024  # of a form
+MAX_TYPE: Final = 256  # characters of a Content-Type; a form's boundary takes 70 of them at most
+SPARE_VALUES: Final = 4096  # in JSON, beyond those that a route asks for: it ignores other members
 
 # What the endpoints accept, for OpenAPI: they read the body themselves, so FastAPI cannot tell.
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -45,14 +43,13 @@ def request_body(field: str, *, many: bool) -> dict[str, Any]:
 
 def image_bytes(call: Call) -> bytes:
     """The encoded image that a request carries. Raises `Problem` where there is none."""
-    content_type = call.header(b"content-type") or "application/octet-stream"
-    kind = content_type.partition(";")[0].strip().lower()
+    content_type, kind = _content_type(call, "application/octet-stream")
     if kind.startswith(RAW):
         data = call.body
     elif kind == "multipart/form-data":
-        data = _files(content_type, call.body)[0]
+        data = files(content_type, call.body)[0]
     elif kind == "application/json":
-        data = _decoded(_member(call.body, "image", str))
+        data = _decoded(_member(parsed(call.body, 1), "image", str))
     else:
         raise _unsupported(kind, "multipart/form-data, application/json, or the image itself as image/png or "
                            "application/octet-stream")  # fmt: skip
@@ -63,40 +60,57 @@ def image_bytes(call: Call) -> bytes:
 
 def many_image_bytes(call: Call, most: int) -> Sequence[bytes]:
     """The encoded images that a request carries, `most` at most. Raises `Problem`."""
-    content_type = call.header(b"content-type") or ""
-    kind = content_type.partition(";")[0].strip().lower()
+    content_type, kind = _content_type(call, "")
     if kind == "multipart/form-data":
-        images: Sequence[bytes] = _files(content_type, call.body)
-    elif kind == "application/json":
-        texts = _member(call.body, "images", list)
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise Problem("missing-field", 'expected {"images": ["<base64>", …]}')
-        images = [_decoded(text) for text in texts[: most + 1]]
-    else:
+        return _at_most(most, files(content_type, call.body))
+    if kind != "application/json":
         raise _unsupported(kind, "multipart/form-data or application/json")
-    if len(images) > most:
-        raise Problem("too-many-images", f"more images than the {most:,} that one request may hold")
-    return images
+    texts = _member(parsed(call.body, 3 * most), "images", list)  # a data URL has a colon and a comma of its own
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise Problem("missing-field", 'expected {"images": ["<base64>", …]}')
+    return [_decoded(text) for text in _at_most(most, texts)]
+
+
+def parsed(sent: bytes, values: int) -> Any:
+    """The JSON that was sent. Raises `Problem` where it is none, or may hold more than `values` and `SPARE_VALUES`.
+
+    Parsed JSON takes up to 30 times its bytes: 10 MB of `[],[],…` are 3 million lists. So the values are counted first:
+    before each, but for the outermost, stands one of `,:[`. Text may hold these characters, too; base64 does not.
+    """
+    most = values + SPARE_VALUES
+    if len(sent) > most and len(sent) - len(sent.translate(None, b",:[")) > most:
+        raise Problem("too-many-values", f"the JSON holds more values than the {most:,} that are read here")
+    try:
+        return orjson.loads(sent)
+    except orjson.JSONDecodeError as error:
+        raise Problem("malformed-json", f"the body is not JSON: {error}") from None
+
+
+def bounded(body: bytes, limit: int) -> bytes:
+    """The body of a route that needs no more than `limit` bytes. Raises `Problem` where it is larger."""
+    if len(body) > limit:
+        raise _too_large(len(body), limit)
+    return body
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
     """The body. Raises `Problem` as soon as it is known to be too large, before it is read where its header says so."""
     length = headers.get(b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(int(length), limit)
-    parts: list[bytes] = []
-    size = 0
+    if length is not None and length.isdigit() and int(length[:18]) > limit:  # Python parses no number of 5,000 digits
+        raise _too_large(int(length[:18]), limit)
+    body = bytearray()  # not a list: a byte may arrive alone, and a part of its own takes 40 more
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Problem("incomplete-body", "the connection broke off before the end of the body")
         part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(size, limit)
+        if len(body) + len(part) > limit:
+            raise _too_large(len(body) + len(part), limit)
+        if not body and not message.get("more_body", False):
+            return part
+        body += part
         if not message.get("more_body", False):
-            return b"".join([*parts, part]) if parts else part
-        parts.append(part)
+            return bytes(body)
 
 
 def _too_large(size: int, limit: int) -> Problem:
@@ -107,86 +121,24 @@ def _unsupported(kind: str, allowed: str) -> Problem:
     return Problem("unsupported-content-type", f"{kind or 'a body of no type'} is not read here; send {allowed}")
 
 
-def _files(content_type: str, form: bytes) -> list[bytes]:
-    """The files in the form's fields `FIELDS`, at least one. Raises `Problem`."""
-    _, options = parse_options_header(content_type)
-    if not (boundary := options.get(b"boundary")):
-        raise Problem("malformed-multipart", "the form cannot be read: its content type names no boundary")
-    part = _Part()
-    parser = MultipartParser(boundary, part.callbacks())
-    try:
-        parser.write(form)
-        parser.finalize()
-    except FormParserError as error:
-        raise Problem("malformed-multipart", f"the form cannot be read: {error}") from None
-    if not part.complete:
-        raise Problem("malformed-multipart", "the form cannot be read: its end is missing")
-    if not part.files:
-        raise Problem("missing-field", f"the form needs a file in the field '{FIELDS[0]}' (or '{FIELDS[1]}')")
-    return part.files
+def _content_type(call: Call, default: str) -> tuple[str, str]:
+    """The Content-Type, and without its parameters in lower case. Raises `Problem`."""
+    content_type = call.header(b"content-type") or default
+    if len(content_type) > MAX_TYPE:
+        raise Problem(
+            "bad-parameter", f"Content-Type: {len(content_type):,} characters, at most {MAX_TYPE} are allowed"
+        )
+    return content_type, content_type.partition(";")[0].strip().lower()
 
 
-class _Part:
-    """Gathers the files in `FIELDS` from what python-multipart's parser reports.
-
-    python-multipart's own `FormParser` makes a file object for each part. It takes 1.4 times as much processor time for
-    a form with one 28x28 image (52 against 38 microseconds) or 64 of them (1,845 against 1,282), and 4.6 times as much
-    for one image of 300 kB (593 against 129). `python -m bench.forms` measures both.
-    """
-
-    def __init__(self) -> None:
-        self.files: list[bytes] = []
-        self.complete = False
-        self._name = self._value = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._data: list[bytes] = []
-        self._count = 0
-
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._field,
-            "on_header_value": self._add,
-            "on_header_end": self._header,
-            "on_part_data": self._content,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        self._count += 1
-        if self._count > MAX_PARTS:
-            raise Problem("too-many-parts", f"the form has more than {MAX_PARTS:,} parts")
-        self._headers, self._data = {}, []
-
-    def _field(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _add(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header(self) -> None:
-        self._headers[self._name.lower()] = self._value
-        self._name = self._value = b""
-
-    def _content(self, data: bytes, start: int, end: int) -> None:
-        self._data.append(data[start:end])
-
-    def _end(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if options.get(b"name", b"").decode("latin-1") in FIELDS and b"filename" in options:
-            self.files.append(b"".join(self._data))
-
-    def _finish(self) -> None:
-        self.complete = True
+def _at_most(most: int, images: list[Any]) -> list[Any]:
+    if len(images) > most:
+        raise Problem("too-many-images", f"more images than the {most:,} that one request may hold")
+    return images
 
 
-def _member(sent: bytes, name: str, kind: type) -> Any:
-    """A member of the JSON object that was sent."""
-    try:
-        found = orjson.loads(sent)
-    except orjson.JSONDecodeError as error:
-        raise Problem("malformed-json", f"the body is not JSON: {error}") from None
+def _member(found: Any, name: str, kind: type) -> Any:
+    """A member of a JSON object. Raises `Problem`."""
     value = found.get(name) if isinstance(found, dict) else None
     if not isinstance(value, kind):
         expected = '"<base64>"' if kind is str else '["<base64>", …]'
@@ -195,9 +147,11 @@ def _member(sent: bytes, name: str, kind: type) -> Any:
 
 
 def _decoded(text: str) -> bytes:
+    if not text.isascii():  # said before anything is copied: such a text takes up to four bytes a character
+        raise Problem("malformed-base64", "'image' is not base64: it has characters that are not ASCII")
     if text.startswith("data:"):  # what a browser's canvas gives
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
         raise Problem("malformed-base64", f"'image' is not base64: {error}") from None

@@ -14,9 +14,12 @@ from service.edge import problems
 from service.edge.calls import Call
 from service.edge.problems import Problem
 from service.edge.routing import direct
+from service.edge.upload import bounded, parsed
 from service.state import State
 
 router = APIRouter(tags=["predict"])
+
+MAX_BYTES: Final = 4096  # of a body; a label takes about 100
 
 
 class Feedback(BaseModel):
@@ -44,7 +47,7 @@ _BODY: Final[dict[str, Any]] = {
 async def feedback(call: Call, serving: State) -> Response:
     """Keeps a label. Once this is answered, the label is in the journal, whatever happens to the service."""
     try:
-        sent = Feedback.model_validate_json(call.body)
+        sent = Feedback.model_validate(parsed(bounded(call.body, MAX_BYTES), 2))
         place = serving.bundles.labels.place(sent.label)
     except ValidationError as error:
         raise problems.invalid(error) from None

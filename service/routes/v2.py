@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +24,7 @@ from service.edge import problems
 from service.edge.calls import Call
 from service.edge.problems import Problem
 from service.edge.routing import direct, open_to_all
+from service.edge.upload import parsed
 from service.readiness import check_ready
 from service.record import record
 from service.state import State, state
@@ -35,6 +36,8 @@ HEAD: Final = b"inference-header-content-length"
 PLATFORM: Final = "onnxruntime_onnx"
 JSON: Final = "application/json"
 _TYPES: Final[dict[str, np.dtype[Any]]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_VALUES: Final = SIDE * SIDE  # of an image
+_NESTED: Final = 2 + SIDE  # lists that one image may take beside its values, written as [[[…], …]]
 
 
 class Tensor(BaseModel):
@@ -42,7 +45,7 @@ class Tensor(BaseModel):
 
     name: str
     datatype: str
-    shape: list[int]
+    shape: list[StrictInt] = Field(max_length=64, fail_fast=True)
 
 
 class InputTensor(Tensor):
@@ -77,8 +80,9 @@ class InferenceRequest(BaseModel):
 
     id: Annotated[str, Field(max_length=TAG, pattern=r"^[^\x00]*$")] | None = None  # kept as the prediction's tag
     parameters: dict[str, Any] = {}
-    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
-    outputs: list[RequestedOutput] | None = None
+    # `fail_fast`: pydantic makes an error of 1,500 bytes for each wrong item, else, and a client can send 200,000.
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1, fail_fast=True)
+    outputs: Annotated[list[RequestedOutput], Field(max_length=1, fail_fast=True)] | None = None
 
 
 class InferenceAnswer(BaseModel):
@@ -164,14 +168,15 @@ _BODY: Final[dict[str, Any]] = {
 async def infer(call: Call, serving: State) -> Response:
     """Probabilities of canonical images, as tensors."""
     head, tail = _split(call.body, call.header(HEAD))
+    most = serving.settings.max_batch
     try:
-        asked = InferenceRequest.model_validate_json(head)
+        asked = InferenceRequest.model_validate(parsed(head, most * (_VALUES + _NESTED)))
     except ValidationError as error:
         raise problems.invalid(error) from None
     wanted = asked.outputs or [RequestedOutput(name="prob")]
     if [output.name for output in wanted] != ["prob"]:
         raise Problem("bad-tensor", "the only output is 'prob'")
-    pixels = _pixels(asked.inputs[0], tail, serving.settings.max_batch)
+    pixels = _pixels(asked.inputs[0], tail, most)
     readings = await asyncio.gather(*(serving.reader.infer(image) for image in pixels))
     for reading in readings:
         record(serving, reading, new_id(), asked.id)
@@ -209,19 +214,27 @@ def _pixels(tensor: InputTensor, tail: bytes, most: int) -> Pixels:
     count = tensor.shape[0]
     if count > most:
         raise Problem("too-many-images", f"{count:,} images; one request may hold {most:,}")
-    size = tensor.parameters.get("binary_data_size")
-    try:
-        if size is not None:
-            values: NDArray[np.number] = np.frombuffer(tail[: int(size)], kind)
-        else:
-            values = np.asarray(tensor.data, np.float64).ravel()
-    except (ValueError, TypeError, OverflowError) as error:
-        raise Problem("bad-tensor", f"the data of 'image' cannot be read: {error}") from None
-    if values.size != count * SIDE * SIDE:
-        raise Problem("bad-tensor", f"{values.size:,} values, the shape says {count * SIDE * SIDE:,}")
-    levels = values.astype(np.float64) * (255 if tensor.datatype == "FP32" else 1)
-    if not (levels.min() >= 0 and levels.max() <= 255):
-        allowed = "0 to 1" if tensor.datatype == "FP32" else "0 to 255"
-        raise Problem("bad-tensor", f"the values of 'image' must be {allowed}")
-    pixels: Pixels = np.rint(levels).astype(np.uint8).reshape(count, SIDE, SIDE)
+    values = _values(tensor, kind, tail, count * _VALUES)
+    top = 1 if tensor.datatype == "FP32" else 255
+    if not (values.min() >= 0 and values.max() <= top):  # NaN is neither
+        raise Problem("bad-tensor", f"the values of 'image' must be 0 to {top}")
+    pixels: Pixels = np.rint(values.astype(np.float64) * (255 // top)).astype(np.uint8).reshape(count, SIDE, SIDE)
     return pixels
+
+
+def _values(tensor: InputTensor, kind: np.dtype[Any], tail: bytes, count: int) -> NDArray[np.number]:
+    """The `count` values of a tensor, from JSON or from the bytes behind the head. Raises `Problem`."""
+    size = tensor.parameters.get("binary_data_size")
+    if size is not None:
+        needed = count * kind.itemsize
+        if type(size) is not int or size != needed or len(tail) != needed:
+            told = f"binary_data_size must be {needed:,}, and as many bytes must follow; {len(tail):,} do"
+            raise Problem("bad-tensor", told)
+        return np.frombuffer(tail, kind)
+    try:
+        values = np.asarray(tensor.data, np.float64).ravel()
+    except (ValueError, TypeError, OverflowError):
+        raise Problem("bad-tensor", "the data of 'image' must be numbers, or equally long lists of them") from None
+    if values.size != count:
+        raise Problem("bad-tensor", f"{values.size:,} values, the shape says {count:,}")
+    return values

@@ -1,7 +1,7 @@
 import pytest
 
 from bench import forms
-from service.edge.upload import _files
+from service.edge.forms import files as read_files
 
 
 def test_it_prints_both_readers_for_three_forms(measure):
@@ -16,7 +16,7 @@ def test_it_prints_both_readers_for_three_forms(measure):
 def test_both_readers_find_the_files(files):
     body = forms.form(files)
     assert forms.form_parser(body) == files
-    assert _files(forms.CONTENT_TYPE, body) == files
+    assert read_files(forms.CONTENT_TYPE, body) == files
 
 
 def test_it_fails_if_the_readers_disagree(measure, monkeypatch):

@@ -15,7 +15,7 @@ SERIES = {
     "neocog_predictions_total", "neocog_abstained_total", "neocog_confidence", "neocog_in_flight",
     "neocog_rejected_total", "neocog_journal_queue_depth", "neocog_journal_written_total",
     "neocog_journal_dropped_total", "neocog_journal_full", "neocog_feedback_total", "neocog_reloads_total",
-    "neocog_shadow_total", "neocog_model_info",
+    "neocog_log_dropped_total", "neocog_shadow_total", "neocog_model_info",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The Open Inference Protocol, asked by Triton's own client and by hand."""
 
 import numpy as np
+import orjson
 import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
@@ -66,10 +67,25 @@ def body(**changes):
         (body(data=[-1] * 784), 400, "bad-tensor"),
         (body(datatype="FP32", data=[1.1] * 784), 400, "bad-tensor"),
         (body(parameters={"binary_data_size": "many"}), 400, "bad-tensor"),
+        (body(data=[[1] * 700, [1] * 84]), 400, "bad-tensor"),
+        (body(data=[{}] * 784), 400, "bad-tensor"),
+        (body(data=[None] * 784), 400, "bad-tensor"),
+        (body(data=[1e308] * 784), 400, "bad-tensor"),
+        (body(data=["nan"] * 784), 400, "bad-tensor"),
+        (body(data=["x" * 100_000] * 2), 400, "bad-tensor"),
         (body(shape=[0, 1, 28, 28]), 400, "bad-tensor"),
+        (body(shape=[-1, 1, 28, 28]), 400, "bad-tensor"),
+        (body(shape=[2**63, 2**63, 2**63, 2**63]), 400, "bad-tensor"),
+        (body(shape=[2**63, 1, 28, 28]), 413, "too-many-images"),
+        (body(shape=[1e308, 1, 28, 28]), 400, "bad-parameter"),
+        (body(shape=["1", 1, 28, 28]), 400, "bad-parameter"),
+        (body(shape=[True, 1, 28, 28]), 400, "bad-parameter"),
+        (body(shape=[1] * 65), 400, "bad-parameter"),
+        (body() | {"outputs": [{"name": "prob"}] * 2}, 400, "bad-parameter"),
+        (body() | {"inputs": body()["inputs"] * 2}, 400, "bad-parameter"),
         (body(shape=[10**12, 1, 28, 28]), 413, "too-many-images"),
         (body() | {"outputs": [{"name": "digit"}]}, 400, "bad-tensor"),
-        (body(data=[10**310] * 784), 400, "bad-tensor"),
+        (body(data=[10**310] * 784), 400, "malformed-json"),
         (body(parameters={"binary_data_size": 1e308}), 400, "bad-tensor"),
         (body() | {"id": "x" * 201}, 400, "bad-parameter"),
         (body() | {"id": "\0"}, 400, "bad-parameter"),
@@ -97,5 +113,59 @@ def test_what_is_refused_before_it_is_read_is_said_so_too(bundle_folder):
         assert (response.status_code, response.json()["error"]) == (401, response.json()["detail"])
 
 
-def test_data_that_is_not_a_number_is_refused(client):
-    assert client.post(PATH, content=b'{"inputs": [{"name": NaN}]}').status_code == 400
+@pytest.mark.parametrize(
+    "sent", [b'{"inputs": [{"name": NaN}]}', b"{", b"", b'{"id": "\\ud800"}', b"[" * 4000, b"\xff"]
+)
+def test_what_is_not_json_is_refused(client, sent):
+    response = client.post(PATH, content=sent)
+    assert (response.status_code, response.json()["reason"]) == (400, "malformed-json")
+
+
+def test_data_may_be_nested_as_the_shape_says(client):
+    flat, nested = (
+        client.post(PATH, json=body(data=[data])) for data in (DIGITS[3].ravel().tolist(), DIGITS[3:4].tolist())
+    )
+    assert flat.status_code == nested.status_code == 200, flat.text
+    assert flat.json()["outputs"] == nested.json()["outputs"]
+
+
+def binary(client, size, tail, kind="FP32"):
+    """The answer to a tensor of one image whose bytes `tail` stand behind the head."""
+    image = {"name": "image", "datatype": kind, "shape": [1, 1, 28, 28], "parameters": {"binary_data_size": size}}
+    head = orjson.dumps({"inputs": [image]})
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return client.post(PATH, content=head + tail, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("size", "more"),
+    [(0, 0), (3135, -1), (3135, 0), (3137, 1), (3136, -1), (3136, 1), (-1, 0), (3136.0, 0), ("3136", 0), (True, 0),
+     (float(2**70), 0), ([3136], 0), ({}, 0)],
+)  # fmt: skip
+def test_a_tensor_has_the_bytes_that_its_shape_says(client, size, more):
+    response = binary(client, size, bytes(3136 + more))
+    assert (response.status_code, response.json()["reason"]) == (400, "bad-tensor")
+    said = f"binary_data_size must be 3,136, and as many bytes must follow; {3136 + more:,} do"
+    assert response.json()["detail"] == said
+
+
+@pytest.mark.parametrize(
+    "pattern", [0x7FC00000, 0x7F800001, 0x7F800000, 0xFF800000, 0x7F7FFFFF, 0xBF800000, 0x3F800001]
+)
+def test_a_float_that_is_no_level_is_refused(client, pattern):
+    """NaN, a signalling NaN, the infinities, the largest float, -1, and the first float above 1."""
+    values = np.zeros(784, "<u4")
+    assert binary(client, 3136, values.tobytes()).status_code == 200
+    values[400] = pattern
+    response = binary(client, 3136, values.tobytes())
+    assert (response.status_code, response.json()["detail"]) == (400, "the values of 'image' must be 0 to 1")
+
+
+def test_as_many_images_as_are_allowed_may_be_json(serve):
+    service = serve(counted=False)
+    values = (np.tile(DIGITS, (26, 1, 1))[:256] / 255).round(9).reshape(256, 28, 28)
+    image = {"name": "image", "datatype": "FP32", "shape": [256, 1, 28, 28], "data": values[:, None].tolist()}
+    answer = service.http.post(PATH, json={"inputs": [image]})
+    assert answer.status_code == 200, answer.text
+    found = np.reshape(answer.json()["outputs"][0]["data"], (256, 10)).argmax(1)
+    assert found.tolist() == [place % 10 for place in range(256)]
