@@ -60,6 +60,7 @@ JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written 
 JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that were not kept")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
 RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])
+DECODERS_REPLACED: Final = Counter("neocog_decoders_replaced", "processes that decode, by why they ended", ["reason"])
 SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too", ["result"])
 MODEL_INFO: Final = Gauge(
     "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
@@ -73,6 +74,8 @@ for _result in ("agrees", "disagrees", "passed over"):
     SHADOW.labels(_result)
 for _reason in ("busy", "too-slow"):
     REJECTED.labels(_reason)
+for _reason in ("too-slow", "died", "stuck", "not-started"):
+    DECODERS_REPLACED.labels(_reason)
 
 
 @lru_cache(maxsize=1024)  # routes and codes are few
