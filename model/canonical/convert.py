@@ -282,7 +282,7 @@ def _fitted(ink: Pixels) -> NDArray[np.number]:
     return digit
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)  # of up to 86 kB
 def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
     """Weights, `to` x `size`, for resizing by cubic convolution (Keys 1981, a = -0.5). The kernel widens for shrinking.
 

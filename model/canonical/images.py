@@ -25,6 +25,7 @@ MAX_TILES: Final = 4096  # or strips, of a TIFF
 TILE: Final = 1024 * 1024  # pixels; a TIFF's tile may be larger only if the picture is
 LARGE: Final = 4_000_000  # pixels; a larger picture is decoded at a fraction of its size. `canonical` reduces it anyway
 REDUCED: Final = 2_000_000  # pixels that are left of a large picture that is not a JPEG
+_WEBP_BYTES: Final = 16  # for a pixel: the decoder's canvas, the one before, and what Pillow copies of it, twice
 STRIP: Final = 2**18  # pixels converted at a time, so that a conversion needs little memory beside the picture
 
 
@@ -64,7 +65,7 @@ class NoInk(BadImage):
     reason = "no-ink"
 
 
-ERRORS: Final = {kind.reason: kind for kind in (BadImage, *BadImage.__subclasses__())}
+ERRORS: Final[dict[str, type[BadImage]]] = {kind.reason: kind for kind in (BadImage, *BadImage.__subclasses__())}
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -75,9 +76,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return finish(begin(data, max_pixels=max_pixels))
 
 
-def begin(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def begin(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> Image.Image:
     """The picture in `data` with its true size, for `finish`. Raises as `identify` does."""
-    return plain_png(data, max_pixels=min(max_pixels, LARGE)) or identify(data, max_pixels=max_pixels)
+    plain = plain_png(data, max_pixels=min(max_pixels, LARGE))
+    return plain or identify(data, max_pixels=max_pixels, max_bytes=max_bytes)
 
 
 def finish(image: Image.Image, *, max_bytes: int | None = None) -> Image.Image:
@@ -86,13 +88,16 @@ def finish(image: Image.Image, *, max_bytes: int | None = None) -> Image.Image:
     Raises `BrokenImage`, or `TooManyPixels` where that would take more than `max_bytes` of memory.
     """
     pixels = image.width * image.height
-    taken = footprint(image, _drafted(image))
+    _check_memory(pixels, footprint(image, _drafted(image)), max_bytes, image.format)
+    return _reduced(load(image))
+
+
+def _check_memory(pixels: int, taken: int, max_bytes: int | None, kind: str | None) -> None:
     if max_bytes is not None and taken > max_bytes:
         raise TooManyPixels(
-            f"{pixels:,} pixels of this {image.format} take {taken / 1e6:.0f} MB to decode; "
+            f"{pixels:,} pixels of this {kind} take {taken / 1e6:.0f} MB to decode; "
             f"{max_bytes / 1e6:.0f} MB are there, for {pixels * max_bytes // taken:,} pixels"
         )
-    return _reduced(load(image))
 
 
 def plain_png(data: bytes, *, max_pixels: int) -> Image.Image | None:
@@ -118,7 +123,8 @@ def plain_png(data: bytes, *, max_pixels: int) -> Image.Image | None:
 
 def _plain_data(data: bytes) -> bytes | None:
     """The compressed pixels of a PNG. None where it is incomplete, or has other or more chunks than a plain one."""
-    at, parts = 8, []
+    at = 8
+    parts: list[bytes] = []
     for _ in range(MAX_CHUNKS):
         if at + 12 > len(data):
             return None
@@ -134,12 +140,15 @@ def _plain_data(data: bytes) -> bytes | None:
     return None
 
 
-def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def identify(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> Image.Image:
     """Opens the picture in `data`: reads the header only, and checks format, size and structure.
 
     Raises `NotAnImage`, `BrokenImage`, `TooManyPixels` or `TooCostly`. A header may take seconds to read: the service
-    does it in a process of its own (`service.decoding`).
+    does it in a process of its own (`service.decoding`). `max_bytes` bounds the memory of a WebP, whose decoder takes
+    it while it reads the header.
     """
+    claimed = _webp_pixels(data)
+    _check_memory(claimed, claimed * _WEBP_BYTES, max_bytes, "WEBP")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -160,6 +169,20 @@ def identify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiles(image)
     return image
+
+
+def _webp_pixels(data: bytes) -> int:
+    """The pixels that the header of a WebP claims; 0 for everything else."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return 0
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return (int.from_bytes(data[24:27], "little") + 1) * (int.from_bytes(data[27:30], "little") + 1)
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return (width & 0x3FFF) * (height & 0x3FFF)
 
 
 def _check_scans(data: bytes) -> None:
@@ -210,7 +233,7 @@ def footprint(image: Image.Image, divisor: int = 1) -> int:
             samples = sum(across * down for _, across, down, _ in image.layer) / most
             decoded += round(2 * samples * pixels * divisor**2)
     elif image.format == "WEBP":
-        decoded *= 4  # the decoder's canvas, the one before, planes, and what Pillow copies
+        decoded = pixels * _WEBP_BYTES
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         decoded += _tile_bytes(image)
     return decoded

@@ -29,6 +29,7 @@ from model.canonical.images import ERRORS, FORMATS, BadImage, TooCostly, begin, 
 
 MEMORY: Final = 64 * 2**20  # bytes for a job, with its pictures' own bytes
 SPARE: Final = 6 * 2**20  # bytes of `MEMORY` that `canonical` and Python take beside the decoded picture
+GROWN: Final = 8 * 2**20  # bytes that caches and leaks may add to the process before it is replaced
 SECONDS: Final = 2.0  # of processor time for a job; a photo of 12 megapixels takes about 0.2
 TOGETHER: Final = 2**14  # pixels; smaller pictures of a job are made canonical together, which takes half the time
 
@@ -91,9 +92,10 @@ def _decoded(data: bytes, max_pixels: int) -> Answer:
     begun, pixels = time.process_time(), 0
     outcome: Image.Image | Exception
     try:
-        image = begin(data, max_pixels=max_pixels)
+        room = MEMORY - SPARE - len(data)
+        image = begin(data, max_pixels=max_pixels, max_bytes=room)
         pixels = image.width * image.height
-        outcome = finish(image, max_bytes=MEMORY - SPARE - len(data))
+        outcome = finish(image, max_bytes=room)
     except Exception as error:  # noqa: BLE001 - the service reports it
         outcome = _known(error)
     return Answer(outcome, pixels, time.process_time() - begun)
@@ -130,20 +132,32 @@ def warm_up() -> None:
         work([file.getvalue()], square.size)
 
 
-def confine() -> None:
-    """Bounds what this process may take from now on. Where memory runs out, the kernel ends it before the service."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # some containers forbid it
-        Path("/proc/self/oom_score_adj").write_text("1000")
+class Confinement:
+    """Bounds what this process may take. Where memory runs out, the kernel ends it before the service."""
+
+    def __init__(self) -> None:
+        self._at_rest = _address_space()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError):  # some containers forbid it
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+    def job(self) -> bool:
+        """Allows `MEMORY` from now on. False where the process has grown so much that a new one should take over."""
+        now = _address_space()
+        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, resource.RLIM_INFINITY))
+        return now - self._at_rest <= GROWN
+
+
+def _address_space() -> int:
+    """Bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def serve(service: socket.socket, max_pixels: int) -> None:
-    """Does the jobs that come through `service` until that closes."""
+    """Does the jobs that come through `service` until that closes, or until the process has grown."""
+    confinement = Confinement()
     service.sendall(HELLO)
-    while head := service.recv(COUNT.size, socket.MSG_WAITALL):
+    while confinement.job() and (head := service.recv(COUNT.size, socket.MSG_WAITALL)):
         service.sendall(BEGUN)
         (count,) = COUNT.unpack(head)
         sizes = [size for (size,) in SIZE.iter_unpack(service.recv(count * SIZE.size, socket.MSG_WAITALL))]
@@ -151,16 +165,14 @@ def serve(service: socket.socket, max_pixels: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # then SIGPROF ends this process
         answers = work(pictures, max_pixels)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        del pictures
         service.sendall(b"".join(answer.packed() for answer in answers))
-        del answers
+        del pictures, answers
 
 
 def main() -> None:
     """Takes the most pixels of a picture as its argument."""
     with socket.socket(fileno=0) as service, contextlib.suppress(ConnectionError, struct.error):  # the service has gone
         warm_up()
-        confine()
         serve(service, int(sys.argv[1]))
 
 

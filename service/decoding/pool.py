@@ -39,6 +39,7 @@ REQUEST_SECONDS: Final = 8.0  # of processor time that a request's pictures may 
 START_WITHIN: Final = 60  # seconds; alone it takes 0.3, beside a busy service much longer
 ANSWER_WITHIN: Final = 60  # seconds; a decoder that is stopped, or gets no time at all, is replaced
 PAUSES: Final = (0.5, 1, 2, 4, 8, 16, 30)  # seconds before another try to start a decoder, after so many in vain
+TRIES: Final = DECODERS + 1  # of a job; all decoders may have ended while there was nothing to do
 _PASSED_ON: Final = ("PYTHON", "LD_", "COVERAGE_")  # of the environment; a decoder needs no passwords
 
 
@@ -63,9 +64,9 @@ class Decoder:
         env |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
         env |= {"MALLOC_MMAP_THRESHOLD_": "262144"}  # what is larger goes back to the system when it is freed
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - itself
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - itself
                 [sys.executable, "-m", "service.decoding.child", str(max_pixels)],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env,
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env,
                 start_new_session=True,  # a terminal's Ctrl-C is for the service
             )  # fmt: skip
         os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
@@ -79,6 +80,8 @@ class Decoder:
 
     async def work(self, pictures: Sequence[bytes]) -> list[Answer]:
         """Raises `Died` or `TimeoutError`."""
+        if self._reader.at_eof():
+            raise Died(self.end(), begun=False)
         head = COUNT.pack(len(pictures)) + b"".join(SIZE.pack(len(data)) for data in pictures)
         self._writer.writelines([head, *pictures])
         try:
@@ -103,12 +106,12 @@ class Decoder:
 class _Job:
     """A few pictures of one request. `answers` becomes their answers, or raises `Died` or `Problem`."""
 
-    __slots__ = ("answers", "pictures", "tried")
+    __slots__ = ("answers", "pictures", "tries")
 
     def __init__(self, pictures: Sequence[bytes]) -> None:
         self.pictures = pictures
         self.answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self.tried = False  # a decoder ended before it had begun
+        self.tries = 0  # in vain: decoders that ended before they began with it
 
     def settle(self, outcome: list[Answer] | Exception) -> None:
         if self.answers.done():  # its request was cancelled
@@ -255,8 +258,8 @@ class Decoders:
             job.answers.cancel()
             raise
         except Died as died:
-            if not died.begun and not job.tried:
-                job.tried = True
+            if not died.begun and job.tries < TRIES:
+                job.tries += 1
                 self._queue.put(caller, job)
             else:
                 job.settle(died if died.begun else _no_decoder())
