@@ -65,7 +65,8 @@ class NoInk(BadImage):
     reason = "no-ink"
 
 
-ERRORS: Final[dict[str, type[BadImage]]] = {kind.reason: kind for kind in (BadImage, *BadImage.__subclasses__())}
+_KINDS: Final[list[type[BadImage]]] = [BadImage, *BadImage.__subclasses__()]
+ERRORS: Final = {kind.reason: kind for kind in _KINDS}
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -182,7 +183,7 @@ def _webp_pixels(data: bytes) -> int:
         bits = int.from_bytes(data[21:25], "little")
         return ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
     width, height = struct.unpack_from("<HH", data, 26)
-    return (width & 0x3FFF) * (height & 0x3FFF)
+    return int(width & 0x3FFF) * int(height & 0x3FFF)
 
 
 def _check_scans(data: bytes) -> None:
