@@ -42,7 +42,9 @@ class Settings(BaseSettings):
     bundle: Path = Field(Path("out/champion"), description="folder of the bundle to serve")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    workers: int = Field(1, ge=1, le=256, description="processes that share the port; each holds the model")
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that share the port; each holds the model and two decoders"
+    )
     max_body_bytes: int = Field(10_000_000, ge=1, description="bytes of a request body; a larger one gets 413")
     max_buffered_bytes: int = Field(
         64_000_000, ge=1, description="total bytes of large request bodies held at once; beyond it, 503"
