@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from journal.urls import OFF
 from journal.writer import Journal
 from service import metrics
 from service.bundles import Bundles, Shadow
+from service.decoding.pool import Decoders
 from service.edge import problems
 from service.edge.admission import Admission
 from service.edge.buffers import Buffers
@@ -33,7 +33,6 @@ from service.routes import feedback, operations, page, predict, v2
 from service.settings import Settings, SettingsError
 from service.state import State
 
-DECODERS: Final = 2  # threads for large pictures; each may hold a decoded one
 WELCOME: Final = "Send `/predict` a picture of a digit: any size, dark on light or light on dark, anywhere in it."
 ROUTERS: Final = (predict.router, feedback.router, v2.router, operations.router, page.router)
 
@@ -46,12 +45,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         chosen = settings or Settings.from_environment()
         shadow = Shadow(chosen.shadow_bundle, chosen.shadow_share) if chosen.shadow_bundle else None
         bundles = Bundles(chosen.bundle, shadow)
-        with ThreadPoolExecutor(DECODERS, "decode") as pool:
+        async with Decoders(chosen.max_pixels, chosen.max_in_flight) as decoders:
             reader = Reader(bundles, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight, chosen.wait_seconds)
             heartbeat = Heartbeat()
             journal = open_journal(chosen)
-            serving = State(chosen, admission, bundles, reader, journal, pool)
+            serving = State(chosen, admission, bundles, reader, journal, decoders)
             probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi

@@ -64,6 +64,7 @@ JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that wer
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
 LOG_DROPPED: Final = Counter("neocog_log_dropped", "lines of the log that were not written")
 RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])
+DECODERS_REPLACED: Final = Counter("neocog_decoders_replaced", "processes that decode, by why they ended", ["reason"])
 SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too", ["result"])
 MODEL_INFO: Final = Gauge(
     "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
@@ -77,6 +78,8 @@ for _result in ("agrees", "disagrees", "passed over"):
     SHADOW.labels(_result)
 for _reason in ("busy", "too-slow"):
     REJECTED.labels(_reason)
+for _reason in ("too-slow", "died", "stuck", "not-started"):
+    DECODERS_REPLACED.labels(_reason)
 
 
 @lru_cache(maxsize=1024)  # routes and codes are few

@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     probe_port: int = Field(
         0, ge=0, le=65535, description="port for /livez, /readyz and /metrics alone, never busy; 0 opens none"
     )
-    workers: int = Field(1, ge=1, le=256, description="processes that share the port; each holds the model")
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that share the port; each holds the model and two decoders"
+    )
     max_body_bytes: int = Field(10_000_000, ge=1, description="bytes of a request body; a larger one gets 413")
     max_buffered_bytes: int = Field(
         64_000_000, ge=1, description="total bytes of requests that arrive, wait or are large; beyond it, 503"

@@ -1,12 +1,12 @@
 """What the routes share: made when the service starts, gone when it stops."""
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from journal.writer import Journal
 from service.bundles import Bundles
+from service.decoding.pool import Decoders
 from service.edge.admission import Admission
 from service.reader import Reader
 from service.settings import Settings
@@ -21,7 +21,7 @@ class State:
     bundles: Bundles
     reader: Reader
     journal: Journal | None
-    pool: Executor  # for pictures that would hold up the event loop
+    decoders: Decoders  # for pictures that would hold up the event loop
 
 
 def state(request: Request) -> State:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
 from model.canonical import paper, parts
-from model.canonical.images import BadImage, NoInk
+from model.canonical.images import STRIP, BadImage, NoInk, strips
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -88,10 +88,10 @@ def grey(image: Image.Image) -> Pixels:
     if image.mode == "L" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips these at 255
-        return _deep(np.asarray(image, dtype=np.float64), "I;16" if image.mode.startswith("I;16") else image.mode)
+        return _deep(image)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"))
-    colour, alpha = image.convert("RGBA").convert("LA").split()
+    colour, alpha = _layers(image)
     visible = np.array(alpha.histogram()) @ np.arange(256)  # an opaque pixel counts 255
     if visible == 0:
         raise NoInk("the image is wholly transparent")
@@ -104,13 +104,31 @@ def grey(image: Image.Image) -> Pixels:
     return np.asarray(Image.composite(colour, Image.new("L", colour.size, paper), alpha))
 
 
-def _deep(levels: NDArray[np.float64], mode: str) -> Pixels:
+def _layers(image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Grey levels and opacity of a picture with transparency."""
+    if image.width * image.height <= STRIP:
+        colour, alpha = image.convert("RGBA").convert("LA").split()
+        return colour, alpha
+    colour, alpha = Image.new("L", image.size), Image.new("L", image.size)
+    for top, strip in strips(image):  # of the whole picture, each conversion would hold 4 more bytes for a pixel
+        for whole, part in zip((colour, alpha), strip.convert("RGBA").convert("LA").split(), strict=True):
+            whole.paste(part, (0, top))
+    return colour, alpha
+
+
+def _deep(image: Image.Image) -> Pixels:
     """Grey levels of more than 8 bits. Files do not name their white, so it is the least usual white that fits."""
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
     whites = {"I;16": (65535,), "I": (255, 65535), "F": (1, 255, 65535)}[mode]
-    white = next((white for white in whites if levels.max() <= white), None)
-    if white is None or not levels.min() >= 0:
-        raise BadImage(f"pixels run from {levels.min():g} to {levels.max():g}; allowed are 0 to {whites[-1]}")
-    scaled: Pixels = np.rint(levels * (255 / white)).astype(np.uint8)
+    extremes = [(levels.min(), levels.max()) for _, strip in strips(image) for levels in [np.asarray(strip)]]
+    least, most = np.min(extremes), np.max(extremes)
+    white = next((white for white in whites if most <= white), None)
+    if white is None or not least >= 0:
+        raise BadImage(f"pixels run from {least:g} to {most:g}; allowed are 0 to {whites[-1]}")
+    scaled = np.empty((image.height, image.width), np.uint8)
+    for top, strip in strips(image):  # a float64 takes 8 times the memory of the result
+        levels = np.asarray(strip, dtype=np.float64)
+        scaled[top : top + strip.height] = np.rint(levels * (255 / white))
     return scaled
 
 
@@ -264,7 +282,7 @@ def _fitted(ink: Pixels) -> NDArray[np.number]:
     return digit
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)  # of up to 86 kB
 def _cubic(size: int, to: int, rim: int) -> NDArray[np.float64]:
     """Weights, `to` x `size`, for resizing by cubic convolution (Keys 1981, a = -0.5). The kernel widens for shrinking.
 

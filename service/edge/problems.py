@@ -34,10 +34,11 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "too-slow": (408, "The request did not arrive in time."),
     "in-progress": (409, "A request with this Idempotency-Key is being answered."),
     "body-too-large": (413, "The body is larger than NEOCOG_MAX_BODY_BYTES, or than its route needs."),
+    "too-costly": (413, "The picture takes more time or memory to decode than one may."),
     "too-many-images": (413, "The request holds more pictures than NEOCOG_MAX_BATCH."),
     "too-many-parts": (413, "The form has too many parts."),
     "too-many-values": (413, "The JSON holds more values than its route needs."),
-    "too-many-pixels": (413, "The pictures claim more pixels than NEOCOG_MAX_PIXELS."),
+    "too-many-pixels": (413, "The pictures claim more pixels than NEOCOG_MAX_PIXELS, or than fit into a decoder."),
     "not-an-image": (415, "The data is in no format that is read here."),
     "unsupported-content-type": (415, "The body has a content type that is not read here."),
     "idempotency-key-reused": (422, "This Idempotency-Key came with another body before."),
@@ -52,6 +53,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "golden-failed": (503, "The model no longer reads a golden picture as it must."),
     "journal-full": (503, "The journal has no room for the label."),
     "journal-unavailable": (503, "The journal's database cannot be written to."),
+    "no-decoder": (503, "No process that decodes pictures could be started."),
     "no-journal": (503, "This service keeps no journal."),
 }
 

@@ -4,9 +4,13 @@ What abuse costs the others depends on the machine: `bench/abuse.py` measures th
 """
 
 import asyncio
+import contextlib
 import re
+import signal
+import threading
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import psutil
 import pytest
@@ -16,11 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench import load
-from bench.bombs import BOMBS, saved
+from bench.bombs import BOMBS, COSTLY, checkerboard, endless_jpeg, saved
 from model.synthetic import draw
 from service.app import app
 from tests.bundles import DIGITS, png
 from tests.service.conftest import Service
+from tests.waiting import until
 
 PICTURE = png(DIGITS[3])
 
@@ -88,6 +93,146 @@ def test_a_bomb_is_refused_before_it_is_unpacked(http, resident, name):
         assert 400 <= response.status_code < 500, response.text
         assert response.json()["reason"] in ("too-many-pixels", "broken-image", "not-an-image", "no-ink")
     assert resident() - before < 20
+
+
+ENDLESS = endless_jpeg(8_000_000)  # minutes; a decoder gives up after 2 seconds
+
+
+def decoders(process):
+    """The decoders of a service that live."""
+    living = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "service.decoding.child" in child.cmdline():
+                living.append(child)
+    return living
+
+
+def working(children):
+    """Waits until each of them has used its processor."""
+    used = {child.pid: sum(child.cpu_times()[:2]) for child in children}
+    until(lambda: all(sum(child.cpu_times()[:2]) > used[child.pid] + 0.1 for child in children))
+
+
+class Asking:
+    """Requests that wait for an answer, each in a thread of its own."""
+
+    def __init__(self, service, path, bodies, headers=None):
+        self.answers = []
+        self._threads = [
+            threading.Thread(target=self._ask, args=(service.address + path, body, headers), daemon=True)
+            for body in bodies
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, url, body, headers):
+        with contextlib.suppress(httpx2.TransportError):  # the service has ended
+            self.answers.append(httpx2.post(url, content=body, headers=headers, timeout=600))
+
+    @property
+    def done(self):
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def wait(self):
+        for thread in self._threads:
+            thread.join(600)
+        return self.answers
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_costly_picture_takes_no_memory_of_the_service(http, resident, name):
+    """How much a decoder takes is tested in tests/service/decoding."""
+    http.post("/predict", content=COSTLY[name])
+    resident()
+    before = resident()
+    for _ in range(3):
+        response = http.post("/predict", content=COSTLY[name])
+        assert response.json()["reason"] in ("too-costly", "too-many-pixels", "broken-image", "no-ink"), response.text
+    assert resident() - before < 20
+
+
+def test_while_pictures_hold_the_decoders_everybody_else_is_answered(service, http):
+    asking = Asking(service, "/predict", [ENDLESS] * 4)
+    working(decoders(service.process))
+    for _ in range(20):
+        assert http.get("/livez").status_code == 200
+        assert http.post("/predict", content=PICTURE).json()["digit"] == 3
+    assert not asking.done
+    assert {answer.json()["reason"] for answer in asking.wait()} == {"too-costly"}
+    assert http.post("/predict", content=saved(Image.fromarray(DIGITS[4]), "BMP")).json()["digit"] == 4
+    assert service.metric('neocog_decoders_replaced_total{reason="too-slow"}') == 4
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [[checkerboard(316)] * 248, [endless_jpeg(2_000_000)] * 4],
+    ids=["checkerboards", "endless"],
+)
+def test_while_a_batch_is_read_the_others_get_their_turns(service, http, pictures):
+    """In the event loop, it would let a few digits pass in all."""
+    form = httpx2.Request("POST", "http://x", files=[("image", ("d", data)) for data in pictures])
+    asking = Asking(service, "/predict/batch", [form.read()], {"Content-Type": form.headers["content-type"]})
+    until(lambda: service.metric("neocog_in_flight") == 1)
+    answered = 0
+    while not asking.done:
+        assert http.post("/predict", content=PICTURE).json()["digit"] == 3
+        answered += 1
+    (answer,) = asking.wait()
+    assert {entry["reason"] for entry in answer.json()["predictions"]} <= {"no-ink", "too-costly"}
+    assert answered > 50
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_ends_in_time_whatever_is_being_decoded(serve, stopped):
+    service = serve(grace_seconds=4)
+    children = started(service)
+    if stopped:
+        for child in children:
+            child.suspend()
+    asking = Asking(service, "/predict", [ENDLESS] * 4)
+    until(lambda: service.metric("neocog_in_flight") == 4)
+    if not stopped:
+        working(children)
+    assert service.stop(within=50) == 0  # a stopped decoder would hang for longer, and nobody waits for an endless one
+    asking.wait()
+    assert not [child for child in children if child.is_running()]
+
+
+def started(service):
+    """Its decoders, once each of them has started."""
+    http = service.http
+    asked = saved(Image.fromarray(DIGITS[4]), "BMP")
+    until(lambda: http.post("/predict", content=asked).status_code == 200 and len(decoders(service.process)) == 2)
+    return decoders(service.process)
+
+
+def test_a_service_that_is_killed_leaves_no_decoder_behind(serve):
+    service = serve()
+    children = started(service)
+    asking = Asking(service, "/predict", [ENDLESS] * 2)
+    working(children)
+    service.stop(signal.SIGKILL)
+    asking.wait()
+    until(lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE])
+
+
+def test_decoders_that_are_killed_are_replaced(serve):
+    service = serve()
+    asked = saved(Image.fromarray(DIGITS[4]), "BMP")
+    for child in started(service):
+        child.kill()
+    for _ in range(10):
+        assert service.http.post("/predict", content=asked).json()["digit"] == 4
+    assert service.metric('neocog_decoders_replaced_total{reason="died"}') >= 1
+    asking = Asking(service, "/predict", [ENDLESS])
+    children = started(service)
+    until(lambda: service.metric("neocog_in_flight") == 1)
+    for child in children:
+        child.kill()
+    assert {answer.json()["reason"] for answer in asking.wait()} <= {"too-costly"}
+    for _ in range(10):
+        assert service.http.post("/predict", content=asked).json()["digit"] == 4
 
 
 @pytest.mark.parametrize("name", BROKEN)
