@@ -18,8 +18,8 @@ def test_pen_strokes_are_read(measure, bundle, tmp_path):
 
 @pytest.mark.parametrize(("content", "why"), [
     (b"plain", "is not a gzip file of pen strokes"),
-    (gzip.compress(b"no JSON"), "is not a gzip file of pen strokes"),
-    (gzip.compress(json.dumps(STROKE).encode()), "holds no pen strokes of elsewhere"),
+    (gzip.compress(b"no JSON", mtime=0), "is not a gzip file of pen strokes"),
+    (gzip.compress(json.dumps(STROKE).encode(), mtime=0), "holds no pen strokes of elsewhere"),
 ])  # fmt: skip
 def test_a_file_without_strokes_is_refused(measure, bundle, tmp_path, content, why):
     file = tmp_path / "pen.jsonl.gz"
