@@ -67,7 +67,9 @@ class Decoder:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - itself
                 [sys.executable, "-m", "service.decoding.child", str(max_pixels)],
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env,
-                start_new_session=True,  # a terminal's Ctrl-C is for the service
+                # A terminal's Ctrl-C is for the service. A new session would do, too, but Linux may give each session
+                # the same share of a core (sched_autogroup_enabled), whatever `NICE` says.
+                process_group=0,
             )  # fmt: skip
         os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         self.pid = self._process.pid

@@ -22,22 +22,28 @@ FILES = [png(digit) for digit in DIGITS]
 ENDLESS = endless_jpeg(8_000_000)
 
 
+OTHERS: set[psutil.Process] = set()  # decoders of an application that other tests run in this process
+
+
 def run(test, *, max_pixels=25_000_000, max_in_flight=256):
     """Runs the coroutine function `test` with decoders."""
 
     async def within():
+        OTHERS.clear()
+        OTHERS.update(children())
         async with Decoders(max_pixels, max_in_flight) as decoders:
             return await test(decoders)
 
     return asyncio.run(asyncio.wait_for(within(), 240))
 
 
-def children(of=None):
-    """The decoders that live."""
+def children():
+    """The decoders that live, but for `OTHERS`."""
     living = []
-    for child in psutil.Process(of).children():
+    for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if "service.decoding.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+            alive = "service.decoding.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE
+            if alive and child not in OTHERS:
                 living.append(child)
     return living
 
