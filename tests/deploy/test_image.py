@@ -1,11 +1,14 @@
 """The serving image, built and run by a real engine."""
 
 import concurrent.futures
+import contextlib
 import json
 import re
+import socket
 import subprocess
 import tarfile
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -13,6 +16,8 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from bench.bodies import HOSTILE
+from bench.bombs import COSTLY
 from deploy.image.build import BASES, docker, public, source
 from deploy.image.measure import SEALED, address, ask, first_answer
 from model import bundle
@@ -138,6 +143,82 @@ def test_its_logs_hold_no_error_and_no_warning(container):
     lines = [json.loads(line) for line in container.logs().decode().splitlines()]
     assert lines
     assert {line["level"] for line in lines} == {"info"}
+
+
+MIX_SECONDS = 20
+
+
+def test_the_worst_mix_stays_within_the_memory_that_the_cluster_allows(engine, image):
+    """All that takes memory at the same time, in a container with the manifest's limit: nothing is killed for it."""
+    [spec] = yaml.safe_load((REPOSITORY / "k8s" / "30-deployment.yaml").read_text())["spec"]["template"]["spec"][
+        "containers"
+    ]
+    limit = int(spec["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    running = engine.containers.run(image, **SEALED | {"mem_limit": limit, "memswap_limit": limit})
+    try:
+        first_answer(running, time.perf_counter())
+        url = address(running)
+        over = time.monotonic() + MIX_SECONDS
+        with concurrent.futures.ThreadPoolExecutor(40) as pool:
+            pictures = [pool.submit(again_and_again, url, "/predict", data, over) for data in COSTLY.values()]
+            bodies = [
+                pool.submit(again_and_again, url, hostile.path, hostile.body, over, hostile.content_type)
+                for hostile in list(HOSTILE.values())[:6]
+            ]
+            kept = json.dumps({"images": ["eA=="] * 250}).encode()  # refusals of 35 kB, to be kept for each key
+            keys = [pool.submit(again_and_again, url, "/predict/batch", kept, over, key=f"{i}") for i in range(8)]
+            stalled = [upload(url) for _ in range(60)]
+            peak = 0
+            while time.monotonic() < over:
+                peak = max(peak, anonymous(running))
+                time.sleep(0.5)
+            codes = [code for future in [*pictures, *bodies, *keys] for code in future.result()]
+        for connection in stalled:
+            connection.close()
+        print(f"{len(codes)} answers; at most {peak / 2**20:.0f} MiB of {limit / 2**20:.0f}")
+        assert {200, 413, 415} & set(codes)
+        assert not {code for code in codes if code >= 500 and code != 503}
+        assert "oom_kill 0" in inside(
+            running, "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"
+        )
+        assert post(running, png(DIGITS[3]))["digit"] == 3
+    finally:
+        running.remove(force=True, v=True)
+
+
+def again_and_again(url, path, data, over, kind="image/png", key=None):
+    """Sends a request until the time is `over`. Returns the codes of the answers."""
+    codes = []
+    while time.monotonic() < over:
+        headers = {"Content-Type": kind} | ({"Idempotency-Key": f"{key}-{len(codes)}"} if key else {})
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=120) as answer:
+                codes.append(answer.status)
+        except urllib.error.HTTPError as refused:
+            codes.append(refused.code)
+        except OSError:
+            pass  # it was cut off in the middle of its body, as it may be
+    return codes
+
+
+def upload(url):
+    """A connection that has sent most of a large body."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+    with contextlib.suppress(OSError):  # it was cut off already
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + bytes(2_000_000))
+    return connection
+
+
+def anonymous(container):
+    """Bytes of memory that are no copy of a file."""
+    statistics = inside(container, "/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat")
+    return int(re.search(r"^(?:total_rss|anon) (\d+)", statistics, re.MULTILINE)[1])
+
+
+def inside(container, *paths):
+    """What the first of these files says that the container has: the second one is that of older kernels."""
+    read = f"import os; print(open(next(p for p in {paths} if os.path.exists(p))).read())"
+    return container.exec_run(["/usr/bin/python3", "-c", read]).output.decode()
 
 
 def test_docker_knows_that_it_is_healthy(engine, image):
