@@ -114,3 +114,13 @@ def test_an_ipv6_network_is_one_caller():
 )
 def test_a_callers_name_is_short(caller, counted):
     assert name(caller) == counted
+
+
+@pytest.mark.parametrize("trusted", ["", "127.0.0.1"])
+def test_only_a_proxy_that_is_named_says_whom_a_request_is_from(serve, trusted):
+    service = serve(rate_limit="1/day", trusted_proxies=trusted)
+    codes = [
+        service.http.post("/predict", content=PICTURE, headers={"X-Forwarded-For": f"203.0.113.{i}"}).status_code
+        for i in range(3)
+    ]
+    assert codes == ([200, 200, 200] if trusted else [200, 429, 429])

@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import ClassVar
@@ -218,3 +220,26 @@ def test_slow_bodies_take_nobodys_place(serve):
         assert service.http.post("/predict", content=PICTURE).status_code == 200
     for connection in slow:
         connection.close()
+
+
+HANGING = """
+import asyncio, signal, threading, time
+from service.edge.admission import Admission
+from service.edge.draining import drain_first
+
+async def main():
+    signal.signal(signal.SIGTERM, lambda *_: None)  # as a server that waits for something that never ends
+    drain_first(Admission(1, 1), 0, 0.5)
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    print("ready", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_whatever_hangs_the_process_ends_in_time():
+    with subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 1
