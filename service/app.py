@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         bundles = Bundles(chosen.bundle, shadow)
         async with Decoders(chosen.max_pixels, chosen.max_in_flight) as decoders:
             reader = Reader(bundles, asyncio.get_running_loop())
-            admission = Admission(chosen.max_in_flight, chosen.wait_seconds)
+            admission = Admission(chosen.max_in_flight, chosen.wait_seconds, lambda: reader.waiting)
             heartbeat = Heartbeat()
             journal = open_journal(chosen)
             serving = State(chosen, admission, bundles, reader, journal, decoders)

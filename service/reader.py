@@ -54,6 +54,11 @@ class Reader:
         self._ask()
         return future
 
+    @property
+    def waiting(self) -> int:
+        """Pictures that are not read yet."""
+        return len(self._pictures) + len(self._pixels)
+
     def _ask(self) -> None:
         if not self._asked:
             self._asked = True

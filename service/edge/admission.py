@@ -8,6 +8,7 @@ import asyncio
 import http
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from service.edge import problems
 from service.edge.problems import Problem
 
 RETRY_AFTER: Final = 1  # seconds
+PICTURES: Final = 64  # decoded and not read yet; with 256 of them they leave the processor's cache, which costs a tenth
 SWEEP: Final = 0.02  # seconds between two looks at who has waited too long
 REFUSING: Final = 0.05  # share of the time that goes into refusals, at most
 
@@ -29,10 +31,13 @@ class Waiter(Protocol):
 
 
 class Admission:
-    """What one worker has in hand, and who waits for room. Only the thread of its event loop uses it."""
+    """What one worker has in hand, and who waits for room. Only the thread of its event loop uses it.
 
-    def __init__(self, limit: int, wait_seconds: float) -> None:
-        self.limit, self._patience = limit, wait_seconds
+    There is room for `limit` requests, of whom `PICTURES` may wait for the reader: `pictures` tells how many do.
+    """
+
+    def __init__(self, limit: int, wait_seconds: float, pictures: Callable[[], int] = int) -> None:
+        self.limit, self._patience, self._pictures = limit, wait_seconds, pictures
         self.in_flight = 0
         self.connections = 0
         self.draining = False  # the service is about to end: every answer closes its connection
@@ -52,7 +57,8 @@ class Admission:
 
     @property
     def _taken(self) -> bool:
-        return self.in_flight + self._promised >= self.limit
+        expected = self.in_flight + self._promised
+        return expected >= self.limit or (expected >= PICTURES and self._pictures() + self._promised >= PICTURES)
 
     @property
     def waiting(self) -> int:
