@@ -1,30 +1,64 @@
-"""Measures what abuse costs other clients: goodput under overload, p99 beside slow clients, time to refuse a bomb.
+"""Measures what abuse costs other clients, and probes.
 
-    python -m bench.abuse        (about a minute)
+    python -m bench.abuse        (about three minutes)
 
-The service runs on one core and the clients on another. Every figure is a ratio within one run, and its two sides are
-measured in turns, because the machine's speed drifts. What is true on any machine is tested in
-tests/service/edge/test_abuse.py.
+- Goodput under overload, as a share of the peak that 64 clients reach in the same way, and the p99 of /livez meanwhile,
+  on the port for probes.
+- What a caller of five costly pictures a second leaves to eight others.
+- p99 of eight clients beside 200 slow ones, over p99 without them.
+- The time until each bomb is refused, over the time of a digit.
+
+The service runs on one core and the clients on another. Every figure but the probes' is a ratio within one run, and its
+two sides are measured in turns, because the machine's speed drifts. What is true on any machine is tested in
+tests/service/edge.
 """
 
 import asyncio
+import contextlib
 import os
+import socket
 import statistics
+import sys
 import tempfile
+import threading
 import time
+from collections.abc import Coroutine, Iterator
+from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
+import uvloop
 from PIL import Image
 from tqdm import tqdm
 
 from bench import command, load
-from bench.bombs import BOMBS, saved
+from bench.bombs import BOMBS, COSTLY, saved
+from bench.load import Seen
 from bench.serving import cores, server
 from model.synthetic import draw
 
-# Name, and how many times the peak the clients ask for; 0: each connection asks again once it is answered.
-OVERLOADS = (("open loop, 3x", 3), ("open loop, 10x", 10), ("closed loop", 0))
+
+class Overload(NamedTuple):
+    """Clients, and how many times the peak they ask for; 0: each asks again once it is answered."""
+
+    clients: int
+    times: int
+    kept: bool
+
+    def __str__(self) -> str:
+        loop = f"open loop, {self.times}x" if self.times else "closed loop"
+        return f"{self.clients:,} {'kept' if self.kept else 'new'} connections, {loop}"
+
+
+OVERLOADS = (
+    Overload(1000, 3, kept=True),
+    Overload(1000, 10, kept=True),
+    Overload(1000, 0, kept=True),
+    Overload(5000, 0, kept=True),
+    Overload(1000, 3, kept=False),
+    Overload(1000, 0, kept=False),
+)
+COSTLY_RATE = 5  # pictures a second
 
 
 def pictures() -> list[bytes]:
@@ -32,15 +66,76 @@ def pictures() -> list[bytes]:
     return [saved(Image.fromarray(np.rint(ink * 255).astype(np.uint8)), "PNG") for ink in inks]
 
 
-def overload(port: int, requests: list[bytes], *, seconds: float, turns: int) -> dict[str, list[float]]:
-    """Goodput of 1,000 connections for each of `OVERLOADS`, as shares of the peak that 64 connections reach."""
-    shares: dict[str, list[float]] = {name: [] for name, _ in OVERLOADS}
+def clients(run: Coroutine[Any, Any, Seen]) -> Seen:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run)
+
+
+@contextlib.contextmanager
+def probing(port: int) -> Iterator[list[float]]:
+    """Asks /livez twenty times a second, on new connections, as a kubelet does. Yields the seconds it took."""
+    took: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.05):
+            begun = time.perf_counter()
+            with socket.create_connection(("127.0.0.1", port), 60) as connection:
+                connection.sendall(b"GET /livez HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+                while connection.recv(4096):
+                    pass
+            took.append(time.perf_counter() - begun)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    yield took
+    over.set()
+    thread.join()
+
+
+def overload(
+    port: int, probes: int, requests: list[bytes], *, seconds: float, turns: int
+) -> dict[Overload, tuple[list[float], float]]:
+    """For each of `OVERLOADS`: goodput as shares of the peak, and the p99 of the probes in milliseconds."""
+    shares: dict[Overload, list[float]] = {kind: [] for kind in OVERLOADS}
+    took: dict[Overload, list[float]] = {kind: [] for kind in OVERLOADS}
     for _ in tqdm(range(turns), "overload", leave=False, disable=None):
-        peak = asyncio.run(load.run(port, requests, 64, seconds=seconds)).codes[200] / seconds
-        for name, times in OVERLOADS:
-            seen = asyncio.run(load.run(port, requests, 1000, seconds=seconds, rate=times * peak or None))
-            shares[name].append(seen.codes[200] / seconds / peak)
-    return shares
+        peaks = {}
+        for kept in (True, False):
+            peaks[kept] = clients(load.run(port, requests, 64, seconds=seconds, kept=kept)).goodput
+            if not peaks[kept]:
+                sys.exit(f"bench: nothing was answered within {seconds:g} seconds; --seconds must be more")
+        for kind in OVERLOADS:
+            peak = peaks[kind.kept]
+            rate = kind.times * peak or None
+            with probing(probes) as times:
+                seen = clients(load.run(port, requests, kind.clients, seconds=seconds, rate=rate, kept=kind.kept))
+            shares[kind].append(seen.goodput / peak)
+            took[kind] += times
+    return {kind: (shares[kind], float(np.percentile(took[kind] or [0], 99)) * 1e3) for kind in OVERLOADS}
+
+
+def costly(address: str, port: int, requests: list[bytes], *, seconds: float, turns: int) -> dict[str, list[float]]:
+    """Goodput of eight clients beside one who sends costly pictures, over goodput without him."""
+    kept: dict[str, list[float]] = {name: [] for name in COSTLY}
+    for _ in range(turns):
+        for name, data in tqdm(COSTLY.items(), "costly pictures", leave=False, disable=None):
+            alone = clients(load.run(port, requests, 8, seconds=seconds)).goodput
+            over = threading.Event()
+
+            def send(data: bytes = data, over: threading.Event = over) -> None:
+                with httpx2.Client(base_url=address, timeout=120) as client:
+                    while not over.wait(1 / COSTLY_RATE):
+                        client.post("/predict", content=data)
+
+            sending = [threading.Thread(target=send, daemon=True) for _ in range(2)]
+            for thread in sending:
+                thread.start()
+            kept[name].append(clients(load.run(port, requests, 8, seconds=seconds)).goodput / alone)
+            over.set()
+            for thread in sending:
+                thread.join()
+    return kept
 
 
 def slow(port: int, requests: list[bytes], *, seconds: float, turns: int) -> list[float]:
@@ -104,22 +199,32 @@ def main() -> None:
     for_server, for_clients = cores()
     os.sched_setaffinity(0, {for_clients})
     with tempfile.TemporaryDirectory() as folder:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            probes = free.getsockname()[1]
         env = {"NEOCOG_BUNDLE": str(arguments.bundle), "NEOCOG_JOURNAL": f"sqlite:///{folder}/journal.db"}
-        with server(["service"], {for_server}, **env) as (address, _, _):
+        with server(["service"], {for_server}, NEOCOG_PROBE_PORT=str(probes), **env) as (address, _, _):
             port = int(address.rpartition(":")[2])
-            goodput = overload(port, requests, seconds=arguments.seconds, turns=turns)
-            slowed = slow(port, requests, seconds=min(arguments.seconds, 2.0), turns=turns)
+            seconds = arguments.seconds
+            goodput = overload(port, probes, requests, seconds=seconds, turns=turns)
+            left = costly(address, port, requests, seconds=min(seconds, 2.0), turns=turns)
+            slowed = slow(port, requests, seconds=min(seconds, 2.0), turns=turns)
             refused = bombs(address, digits[0], turns=7 * turns)
     print("| measured | figure |\n|---|---|")
-    for name, shares in goodput.items():
-        print(f"| goodput, {name}, 1,000 connections | {_range(shares)} of the peak |")
+    for kind, (shares, p99) in goodput.items():
+        print(f"| goodput, {kind} | {_range(shares)} of the peak; p99 of a probe {p99:.0f} ms |")
+    for name, shares in left.items():
+        print(f"| goodput beside {name} | {_range(shares)} of that without |")
     print(f"| p99 beside 200 slow clients | {_range(slowed)} times p99 without them |")
     for name, ratio in refused.items():
         print(f"| {name} | {ratio:.1f} times a digit |")
-    worst = min(statistics.median(shares) for shares in goodput.values())
+    worst = min(statistics.median(shares) for shares, _ in goodput.values())
+    probe = max(p99 for _, p99 in goodput.values())
+    least = min(statistics.median(shares) for shares in left.values())
     print(
-        f"\nThe least goodput is {worst:.2f} of the peak, p99 beside slow clients {statistics.median(slowed):.2f} times"
-        f" p99 without them, the costliest bomb {max(refused.values()):.1f} times a digit."
+        f"\nThe least goodput is {worst:.2f} of the peak, the longest p99 of a probe {probe:.0f} ms. A caller of costly"
+        f" pictures leaves the others {least:.2f}. p99 beside slow clients is {statistics.median(slowed):.2f} times p99"
+        f" without them, the costliest bomb {max(refused.values()):.1f} times a digit."
     )
 
 

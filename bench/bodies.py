@@ -1,4 +1,4 @@
-"""Measures what hostile bodies cost: how long the service answers nobody else, and how much memory it takes.
+"""Measures what hostile requests cost: how long the service answers nobody else, and how much memory it takes.
 
     python -m bench.bodies        (about a minute)
 
@@ -23,6 +23,7 @@ import orjson
 from tqdm import tqdm
 
 from bench import command
+from bench.bombs import BOMBS, COSTLY
 from bench.serving import cores, server
 
 MOST: Final = 10_000_000  # bytes of a body that the service reads
@@ -200,13 +201,14 @@ def main() -> None:
     for_server, for_clients = cores()
     os.sched_setaffinity(0, {for_clients})
     env = {"NEOCOG_BUNDLE": str(arguments.bundle), "NEOCOG_JOURNAL": "off"}
+    hostile_pictures = {name: Hostile("/predict", "image/png", None, data) for name, data in (BOMBS | COSTLY).items()}
     print("| body | answer | /livez waits, ms | memory, MB |\n|---|---|---|---|")
     plain = {"10 MB of nothing": Hostile("/predict", "image/png", "not-an-image", b"", b"\0")}
     with server(["service"], {for_server}, **env) as (address, process, _):
         port = int(address.rpartition(":")[2])
         resident = Resident(process.pid)
         connection = Connection("127.0.0.1", port, timeout=120)
-        for name, hostile in tqdm((plain | HOSTILE).items(), unit="body", leave=False, disable=None):
+        for name, hostile in tqdm((plain | HOSTILE | hostile_pictures).items(), unit="body", leave=False, disable=None):
             waits, grown = [], []
             for _ in range(arguments.turns):
                 resident.highest()

@@ -23,6 +23,7 @@ class Seen:
     took: list[float] = field(default_factory=list)  # seconds of each request that was answered with 200
     unsent: int = 0  # requests that were due while every connection waited
     lost: int = 0  # connections that ended early
+    goodput: float = 0.0  # of answers with 200 a second, while requests were sent
 
 
 class _Client(asyncio.Protocol):
@@ -132,6 +133,7 @@ async def run(
         if rate is not None and due > 0 and not free:
             seen.unsent = int(now * rate) - turn
         await asyncio.sleep(0 if rate is None else 0.001)
+    seen.goodput = seen.codes[200] / (time.perf_counter() - begun)
     for _ in range(3000):  # the last answers
         if len(free) + (seen.lost if kept else 0) >= clients:
             break

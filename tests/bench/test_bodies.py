@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from bench.bodies import HOSTILE
+from bench.bombs import BOMBS, COSTLY
 from tests.conftest import REPOSITORY
 
 
@@ -15,6 +16,6 @@ def test_it_prints_a_row_for_each_body(bundle):
     assert ran.returncode == 0, ran.stderr
     rows = [line.split(" | ") for line in ran.stdout.splitlines()[2:]]
     names = {name.removeprefix("| "): reason for name, reason, *_ in rows}
-    assert names == {"10 MB of nothing": "not-an-image"} | {
-        name: hostile.reason or "answered" for name, hostile in HOSTILE.items()
-    }
+    assert list(names) == ["10 MB of nothing", *HOSTILE, *BOMBS, *COSTLY]
+    for name, hostile in HOSTILE.items():
+        assert names[name] == (hostile.reason or "answered")
