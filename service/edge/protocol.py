@@ -76,6 +76,7 @@ class Protocol(HttpToolsProtocol):
         self._begun = self._begun_again = False  # the request that the parser was given; another one
         self._overhead = 0  # bytes of chunk heads and trailers since the last byte of a body
         self._counted = False  # in `Buffers`
+        self._last = False  # the service ends: the request that waits is the last one
         self._reading_since: float | None = self.loop.time()  # when the request began that has not all come
         self._stuck_since: float | None = None  # when the client stopped reading
         self.used = self._reading_since  # when the connection was made, or the last answer ended
@@ -198,7 +199,7 @@ class Protocol(HttpToolsProtocol):
         """While the service drains, the answer closes the connection, so the client opens the next one elsewhere."""
         super().on_headers_complete()
         self._phase = Phase.BODY
-        if self._admission.draining:
+        if self._last or self._admission.draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -242,7 +243,7 @@ class Protocol(HttpToolsProtocol):
     def admitted(self) -> None:
         """There is room for the request that waits."""
         data = self._unparsed
-        self._phase = Phase.HEAD
+        self._phase, self._reading_since = Phase.HEAD, self.loop.time()  # its body may not have come
         self._free()
         self.flow.resume_reading()
         self._parse(data, data.index(b"\r\n\r\n") + 4)
@@ -252,7 +253,7 @@ class Protocol(HttpToolsProtocol):
         data = self._unparsed
         plain = _PLAIN.match(data)
         end = plain.end() + int(plain[1]) if plain else 0
-        if not plain or len(data) < end or self._admission.draining:
+        if not plain or len(data) < end or self._last or self._admission.draining:
             self.admitted()  # `Front` refuses it, or the parser
             return
         self._unparsed = data[end:]
@@ -260,6 +261,13 @@ class Protocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE, self.timeout_keep_alive_handler)
         self.flow.resume_reading()
         self._rest()
+
+    def shutdown(self) -> None:
+        """uvicorn calls this when the service ends. It would close the connection of a request that waits."""
+        if self._phase is Phase.WAIT:
+            self._last = True
+        else:
+            super().shutdown()
 
     def evicted(self) -> None:
         """Others need the memory that this request holds."""

@@ -235,6 +235,30 @@ def test_who_leaves_while_waiting_is_forgotten(serve):
     assert service.http.post("/predict", content=PICTURE).json()["digit"] == 3
 
 
+def test_those_who_wait_are_answered_when_the_service_ends(serve):
+    service = serve(max_in_flight=1, wait_seconds=600, **Long.SETTINGS)
+    asked = Long(service)
+    waiting = [raw(service, ASKED) for _ in range(20)]
+    until(lambda: service.metric("neocog_waiting") == 20)
+    assert not asked.answered
+    service.http.close()
+    assert service.stop(within=300) == 0
+    assert asked.digits() == [3] * 60
+    for connection in waiting:
+        ((status, body),) = answers(said(connection))
+        assert (status, json.loads(body)["digit"]) == (200, 3)
+
+
+def test_a_body_that_never_comes_is_waited_for_no_longer_because_its_request_waited(serve):
+    service = serve(max_in_flight=1, wait_seconds=600, read_seconds=1, **Long.SETTINGS)
+    asked = Long(service)
+    connection = raw(service, HEAD + b"Content-Length: 100\r\n\r\nabc")
+    until(lambda: service.metric("neocog_waiting") == 1 or asked.answered)
+    assert asked.digits() == [3] * 60
+    ((status, body),) = answers(said(connection))
+    assert (status, json.loads(body)["reason"]) == (408, "too-slow")
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["kept connections", "new connections"])
 def test_more_than_it_can_answer_is_refused_and_nothing_else_happens(serve, tmp_path, kept):
     """Ten times as many clients as there are places, each asking again at once."""
