@@ -70,8 +70,11 @@ class Front:
                 code = 404
                 response = problems.answer(Problem("no-such-path", "a path of printable characters is needed"))
             elif (scope["method"], path) in self.table.open:
-                async with self._lane:
-                    response = await _Framework(self._api, scope).answer(b"")
+                try:
+                    async with self._lane:
+                        response = await _Framework(self._api, scope).answer(b"")
+                except Problem as problem:
+                    response = problems.answer(problem, path)
                 route, code = _route(scope), response.status_code
             else:
                 response = await self._protected(_Framework(self._api, scope), scope, receive, headers)

@@ -3,8 +3,11 @@
 import asyncio
 from typing import Final
 
+from service.edge.problems import Problem
+
 SHARE: Final = 0.1  # of the time, at most
 LONGEST: Final = 0.1  # seconds the next one waits, at most
+WAITING: Final = 128  # requests in the lane; more are refused, since those who leave stay in it until their turn
 
 
 class Lane:
@@ -12,14 +15,23 @@ class Lane:
 
     After each answer the lane stays closed for nine times as long as the answer took. So whoever asks the probes or the
     page as often as he can leaves the others nine tenths. Someone who asks now and then notices nothing.
+
+    Entering it raises `Problem` where too many wait.
     """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._begun = self._open_from = 0.0
+        self._waiting = 0
 
     async def __aenter__(self) -> None:
-        await self._lock.acquire()
+        if self._waiting >= WAITING:
+            raise Problem("busy", f"{WAITING} requests for probes and pages wait already", retry_after=1)
+        self._waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self._waiting -= 1
         try:
             loop = asyncio.get_running_loop()
             if (left := self._open_from - loop.time()) > 0:

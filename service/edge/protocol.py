@@ -10,7 +10,8 @@ import re
 from typing import Final, NamedTuple
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.edge import problems
 from service.edge.admission import Admission, raw
@@ -19,7 +20,9 @@ from service.edge.problems import Problem
 
 KEEP_ALIVE: Final = 75  # seconds; longer than the proxies in front, which otherwise send into a closing connection
 MAX_HEAD: Final = 65_536  # bytes of a request's first line and headers, of a chunk's head, and of trailers
-SMALL: Final = 65_536  # bytes of a request that arrives whole, and is not counted in `Buffers`
+MAX_FIELDS: Final = 128  # header fields; 64 KB of them can be 16,000, which would take 2 MB once they are parsed
+SMALL: Final = 65_536  # bytes of a request that may wait unparsed
+UNCOUNTED: Final = 4096  # bytes of a head, or of a body that arrives whole, which are not counted in `Buffers`
 
 # What the first line of a request begins with, while it has not all come; and what the whole line looks like.
 _BEGINNING: Final = re.compile(rb"[A-Z-]{1,32}( ([!-\xff]+( (H(T(T(P(/(1(\.([01]\r?)?)?)?)?)?)?)?)?)?)?)?")
@@ -61,6 +64,7 @@ class Protocol(HttpToolsProtocol):
     - While there is no room, a request waits unparsed, or is refused unparsed. `Admission` decides.
     - A client is cut off that has not sent a whole request, or not read its answer, within `NEOCOG_READ_SECONDS`. Each
       connection has one timer, not each request.
+    - A client that has ended its side is answered, too: it may still read.
     - Heads, chunk heads and trailers are bounded. Trailers are no headers: an API key in them is none.
     - An `Upgrade` is ignored, as RFC 9110 allows: the request is answered in HTTP/1.1.
     - While the service drains, every answer closes its connection.
@@ -74,7 +78,9 @@ class Protocol(HttpToolsProtocol):
         self._unparsed = b""  # of a request that has not all come, or that waits, or that is not its turn
         self._missing: int | None = 0  # bytes that the body lacks; None: its chunks will tell
         self._begun = self._begun_again = False  # the request that the parser was given; another one
-        self._overhead = 0  # bytes of chunk heads and trailers since the last byte of a body
+        self._overhead = 0  # bytes of chunk heads and trailers that the body's own bytes do not make up for
+        self._task: asyncio.Task[None] | None = None  # that answers the newest request
+        self._ended = False  # the client sends no more
         self._counted = False  # in `Buffers`
         self._last = False  # the service ends: the request that waits is the last one
         self._reading_since: float | None = self.loop.time()  # when the request began that has not all come
@@ -90,7 +96,21 @@ class Protocol(HttpToolsProtocol):
         self._timer.cancel()  # it would keep this object for ten seconds
         self._admission.connections -= 1
         self._admission.forget(self)
-        self._free()
+        if self._counted and self._task is not None and not self._task.done():
+            self._task.add_done_callback(lambda _: self._free())  # it holds the request until then
+        else:
+            self._free()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has left, or has ended its side and waits for the answer: nobody can tell. True: it is answered.
+
+        Where there is no room, it is refused at once, since most of those who end while they wait have left.
+        """
+        self._ended = True
+        if self._phase is Phase.WAIT:
+            self._admission.forget(self)
+            self.expired()
+        return self._phase is Phase.ANSWER
 
     # What arrives: bytes
 
@@ -117,6 +137,8 @@ class Protocol(HttpToolsProtocol):
         end = data.find(b"\r\n\r\n", max(0, seen - 3)) + 4
         if (end if end > 3 else len(data)) > MAX_HEAD:
             self._refuse(Problem("headers-too-large", f"more than {MAX_HEAD:,} bytes of headers"))
+        elif end > 3 and data.count(b"\r\n", 0, end) > MAX_FIELDS + 2:
+            self._refuse(Problem("headers-too-large", f"more than {MAX_FIELDS} headers"))
         elif end > 3:
             if self._admission.full and len(data) <= SMALL and data.startswith(self._door.first_lines):
                 self._phase, self._unparsed, self._reading_since = Phase.WAIT, data, None
@@ -133,6 +155,11 @@ class Protocol(HttpToolsProtocol):
     def _parse(self, data: bytes, end: int) -> None:
         """Gives the parser a request whose head ends before `end`, and what has come of its body."""
         self._unparsed, self._missing, self._overhead, self._begun = b"", 0, 0, False
+        self._free()
+        if end > UNCOUNTED:
+            self._count(end)
+            if self.transport.is_closing():
+                return
         head, rest = data[:end], data[end:]
         if b"pgrade" in head or b"PGRADE" in head:  # the parser would take the body for bytes of another protocol
             head = _UPGRADE.sub(b"\r\nx-upgrade:", head)
@@ -145,15 +172,13 @@ class Protocol(HttpToolsProtocol):
         if self._missing is None:
             self._overhead += len(data)
             if self._overhead > MAX_HEAD + len(data):
-                self._refuse(
-                    Problem("headers-too-large", f"more than {MAX_HEAD:,} bytes of a chunk's head or trailers")
-                )
+                self._refuse(Problem("headers-too-large", f"more than {MAX_HEAD:,} bytes of chunks' heads or trailers"))
                 return
         else:
             if len(data) > self._missing:
                 data, rest = data[: self._missing], data[self._missing :]
             self._missing -= len(data)
-        if (self._missing != 0 or len(data) > SMALL or self._counted) and not self.cycle.response_complete:
+        if (self._missing != 0 or len(data) > UNCOUNTED or self._counted) and not self.cycle.response_complete:
             self._count(len(data))
             if self.transport.is_closing():
                 return
@@ -203,7 +228,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        self._overhead = 0
+        self._overhead = max(0, self._overhead - len(body) - len(body) // 8)  # 10 MB of one-byte chunks take 9 s
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -218,6 +243,12 @@ class Protocol(HttpToolsProtocol):
 
     # What becomes of a request
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """As uvicorn's, but the task is known."""
+        self._task = self.loop.create_task(cycle.run_asgi(app))
+        self._task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._task)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._phase is Phase.ANSWER:
@@ -226,19 +257,28 @@ class Protocol(HttpToolsProtocol):
             self._free()  # the rest of the body is read and thrown away
 
     def _rest(self) -> None:
-        """The request is over, and the next one may begin."""
-        self._phase = Phase.HEAD
+        """The request is over, and the next one may begin: what has come of it already, in the loop's next turn."""
+        self._phase = Phase.ANSWER if self._unparsed else Phase.HEAD  # until then, what comes is put behind it
         self.used = self.loop.time()
         self._free()
         if self._unparsed:
             self._count(len(self._unparsed))
             self.loop.call_soon(self._next)
+        elif self._ended:
+            self.transport.close()
 
     def _next(self) -> None:
-        data, self._unparsed = self._unparsed, b""
-        if data and self._phase is Phase.HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        data, self._unparsed, self._phase = self._unparsed, b"", Phase.HEAD
+        if data:
             self._free()
+            self.flow.resume_reading()
             self._begin(data)
+            if self._ended and self._phase in (Phase.HEAD, Phase.BODY):
+                self.transport.close()  # the rest of the request will not come
+            elif self._ended and self._phase is Phase.WAIT:
+                self.eof_received()
 
     def admitted(self) -> None:
         """There is room for the request that waits."""
@@ -331,7 +371,7 @@ class Protocol(HttpToolsProtocol):
         """Ends the connection. Sends the problem first, unless an answer has begun."""
         if self.transport.is_closing():
             return
-        if self._phase is not Phase.BODY or not self.cycle.response_started:
+        if self._phase not in (Phase.BODY, Phase.ANSWER) or not self.cycle.response_started:
             self.transport.write(raw(problems.answer(problem), (b"connection", b"close")))
         self.transport.close()
         self._unparsed, self._reading_since = b"", None

@@ -6,6 +6,7 @@ import json
 import re
 import select
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_pipelined_requests_are_answered_in_turn(serve, cut):
     *predictions, last = answers(said(connection))
     assert [json.loads(body)["digit"] for _, body in predictions] == list(range(10))
     assert last == (200, b"ok\n")
+
+
+def test_requests_that_come_in_pieces_while_one_is_answered_are_not_mixed_up(serve):
+    """A piece could come between the end of an answer and the start of the next request, which had come whole."""
+    service = serve()
+    sent = b"".join(load.request("/predict", png(digit)) for digit in DIGITS)
+    last = b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"
+    for _ in range(30):
+        connection = raw(service)
+        for at in range(0, len(sent + last), 7):
+            connection.sendall((sent + last)[at : at + 7])
+        assert [status for status, _ in answers(said(connection))] == [200] * 11
 
 
 def test_pipelining_without_end_takes_no_memory(serve):
@@ -160,6 +173,43 @@ def test_what_is_not_http_is_refused_and_ends_the_connection(serve, sent):
     ((status, body),) = answers(said(raw(service, sent)))
     assert (status, json.loads(body)["reason"]) == (400, "malformed-http")
     assert not [line for line in service.log if "WARNING" in line or "ERROR" in line]
+
+
+def test_a_head_of_many_headers_is_refused(serve):
+    """16,000 headers of four bytes fit into 64 KB, and take 2 MB once they are parsed."""
+    service = serve()
+    ((status, body),) = answers(said(raw(service, HEAD + b"a:\r\n" * 5000 + b"\r\n")))
+    assert (status, json.loads(body)["reason"]) == (431, "headers-too-large")
+    assert service.http.get("/livez", headers=[("a", "b")] * 100).status_code == 200
+
+
+@pytest.mark.parametrize(("count", "code"), [(len(PICTURE), 200), (100_000, 431)])
+def test_chunks_of_one_byte_are_few(serve, count, code):
+    """10 MB of them keep the event loop busy for nine seconds."""
+    sent = (PICTURE + bytes(count))[:count]
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in sent)
+    connection = raw(serve(), HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(chunks + b"0\r\n\r\n")
+    assert connection.recv(12) == b"HTTP/1.1 %d" % code
+    connection.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_client_that_has_ended_its_side_is_answered(serve, count):
+    connection = raw(serve(), ASKED * count)
+    connection.shutdown(socket.SHUT_WR)
+    assert [status for status, _ in answers(said(connection))] == [200] * count
+
+
+def test_a_client_that_has_ended_its_side_is_refused_where_there_is_no_room(serve):
+    service = serve(max_in_flight=1, wait_seconds=600, **Long.SETTINGS)
+    asked = Long(service)
+    connection = raw(service, ASKED)
+    connection.shutdown(socket.SHUT_WR)
+    assert [status for status, _ in answers(said(connection))] == [503]
+    assert not asked.answered
+    assert asked.digits() == [3] * 60
 
 
 def test_an_offer_of_http2_is_answered_in_http_1(serve):
@@ -292,7 +342,33 @@ def test_the_open_routes_leave_the_others_most_of_the_time(serve):
     assert set(flood.codes) == {200}
 
 
+def test_those_who_ask_an_open_route_and_leave_do_not_pile_up(serve):
+    service = serve()
+    for _ in range(3000):
+        raw(service, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n").close()
+    until(lambda: service.http.get("/livez").status_code == 200)
+    assert service.metric('neocog_rejected_total{reason="busy"}') > 0
+
+
 # Memory and connections
+
+
+def test_a_request_is_counted_until_it_is_over_though_its_client_has_left(serve):
+    """Three fit into the memory, and a fourth is refused as its last byte comes: before they reset, and after."""
+    service = serve(max_in_flight=1, wait_seconds=600, max_buffered_bytes=7_999_999, **Long.SETTINGS)
+    asked = Long(service)
+    sent = load.request("/predict?explain=true", bytes(2_000_000))  # it waits parsed, with its body
+    gone = [raw(service, sent) for _ in range(3)]
+    until(lambda: service.metric("neocog_waiting") == 3)
+    for connection in gone:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    until(lambda: service.metric("neocog_connections") == 2)
+    connection = raw(service, sent)
+    assert connection.recv(12) == b"HTTP/1.1 503"
+    connection.close()
+    assert not asked.answered
+    assert asked.digits() == [3] * 60
 
 
 def test_uploads_that_promise_much_and_send_nothing_keep_nobody_out(serve):
