@@ -9,10 +9,9 @@ from service.settings import Settings, SettingsError
 def main() -> None:
     """Exits with 1 and one line for a wrong setting, with 3 for a bad bundle."""
     try:
-        settings = Settings.from_environment()
+        run(Settings.from_environment())
     except SettingsError as error:
         sys.exit(f"neocog: {error}")
-    run(settings)
 
 
 if __name__ == "__main__":

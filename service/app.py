@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         if shadow is not None:
             shadow.close()
         if journal is not None:
-            journal.close(chosen.grace_seconds / 2)  # the event loop has nothing else left to do
+            journal.close(chosen.grace_seconds / 4)  # uvicorn has had half of it; the last quarter is for what is left
         if chosen.tracing:
             from service.tracing import flush  # noqa: PLC0415
 

@@ -5,8 +5,6 @@ busy. Here it waits for nothing but Python's lock.
 """
 
 import asyncio
-import logging
-import socket
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -23,11 +21,9 @@ from service.edge.admission import Admission
 from service.edge.buffers import Buffers
 from service.edge.problems import Problem
 from service.edge.protocol import Door, Protocol
+from service.edge.sockets import bound
 from service.readiness import Heartbeat, said_ready
-from service.settings import SettingsError
 from service.state import State
-
-log = logging.getLogger("neocog.probes")
 
 MAX_CONNECTIONS: Final = 64
 READ_SECONDS: Final = 5.0
@@ -44,7 +40,9 @@ class Probes:
             "/readyz": self._ready,
             "/metrics": self._metrics,
         }
-        self._socket = _bound(serving.settings.host, serving.settings.probe_port, shared=serving.settings.workers > 1)
+        self._socket = bound(
+            serving.settings.host, serving.settings.probe_port, "NEOCOG_PROBE_PORT", shared=serving.settings.workers > 1
+        )
         self._config = uvicorn.Config(
             self._answer, http=Protocol, ws="none", lifespan="off", interface="asgi3", proxy_headers=False,
             access_log=False, log_config=None,
@@ -90,17 +88,3 @@ class Probes:
 
     def _metrics(self) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A socket that is bound. `shared`: each worker binds the port, and the kernel shares connections out."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        raise SettingsError(f"NEOCOG_PROBE_PORT is {port}, it cannot be listened on: {error.strerror}") from None
-    bound.setblocking(False)  # noqa: FBT003 - its only argument
-    return bound

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import sys
 import tempfile
 from contextlib import suppress
@@ -13,6 +14,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from service import logs
 from service.edge.protocol import KEEP_ALIVE, Protocol
+from service.edge.sockets import bound
 from service.edge.workers import Workers
 from service.settings import Settings
 
@@ -41,25 +43,40 @@ def configuration(settings: Settings) -> uvicorn.Config:
     )
 
 
+class Server(uvicorn.Server):
+    """Announces its address when it listens there. uvicorn does that only for a socket that it has made itself."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._log_started_message(sockets)
+
+
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, and finishes what is in hand. Exits with 0, or with 3 if it cannot start."""
+    """Serves until SIGTERM or SIGINT, and finishes what is in hand. Exits with 0, or with 3 if it cannot start.
+
+    Raises `SettingsError` where the port cannot be had.
+    """
     # uvicorn replaces these handlers while it serves, and raises the signal again once it has ended.
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Bundles.watch` looks whether the bundle has changed
     _allow_files(settings.max_connections + FILES)
     config = configuration(settings)
-    listener = config.bind_socket()
-    sockets = [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
     if settings.workers == 1:
-        uvicorn.Server(config).run(sockets)
+        Server(config).run(_listeners(bound(settings.host, settings.port, "NEOCOG_PORT")))
         return
+    sockets = _listeners(config.bind_socket())
     with tempfile.TemporaryDirectory(prefix="neocog-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # before the workers import prometheus_client
         workers = Workers(config, sockets)
         workers.run()
     if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
         sys.exit(STARTUP_FAILURE)
+
+
+def _listeners(one: socket.socket) -> list[socket.socket]:
+    return [one, *(one.dup() for _ in range(LISTENERS - 1))]
 
 
 def _allow_files(needed: int) -> None:

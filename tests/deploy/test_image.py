@@ -196,6 +196,7 @@ def again_and_again(url, path, data, over, kind="image/png", key=None):
                 codes.append(answer.status)
         except urllib.error.HTTPError as refused:
             codes.append(refused.code)
+            refused.close()
         except OSError:
             pass  # it was cut off in the middle of its body, as it may be
     return codes

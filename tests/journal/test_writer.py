@@ -333,7 +333,7 @@ def test_while_the_database_is_known_to_be_silent_one_label_waits_and_the_others
 
 
 def test_a_silent_database_does_not_keep_the_service(serve, postgres, database):
-    service = serve(journal=database, grace_seconds=2)
+    service = serve(journal=database, grace_seconds=12)
     accepted(service)
     with postgres.silent(), ThreadPoolExecutor(10) as clients:
         asked = [clients.submit(label, service) for _ in range(10)]

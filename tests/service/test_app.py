@@ -1,6 +1,7 @@
 """No verified model, no start; and what is wrong is said in one line."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -49,3 +50,14 @@ def test_a_wrong_setting_is_one_line(name, value, said):
     assert ran.returncode == 1
     assert ran.stderr.startswith(f"neocog: {said}")
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["NEOCOG_PORT", "NEOCOG_PROBE_PORT"])
+def test_a_port_that_is_taken_is_named(bundle_folder, name):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = {"NEOCOG_BUNDLE": str(bundle_folder), "NEOCOG_JOURNAL": "off", "NEOCOG_PORT": "0", name: str(port)}
+        ran = started("service", **settings)
+    assert ran.returncode in (1, 3)
+    assert f"{name} is {port}, and 127.0.0.1:{port} cannot be had: Address already in use" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -181,8 +181,8 @@ def test_a_bundle_that_cannot_be_read_is_one_line_at_the_start(folder):
 
 def test_all_workers_reload(serve, folder):
     service = serve(bundle=folder, reload_seconds=0, workers=2)
+    until(lambda: len(started(service)) == 2)  # a worker that starts later loads the new one, and never reloads
     new = put_another(folder)
-    until(lambda: len(started(service)) == 2)
     service.process.send_signal(signal.SIGHUP)
     until(lambda: service.metric('neocog_reloads_total{result="served"}') == 2)
     assert {version(service) for _ in range(8)} == {new}

@@ -6,7 +6,6 @@ import json
 import re
 import select
 import socket
-import struct
 import threading
 import time
 from pathlib import Path
@@ -351,24 +350,6 @@ def test_those_who_ask_an_open_route_and_leave_do_not_pile_up(serve):
 
 
 # Memory and connections
-
-
-def test_a_request_is_counted_until_it_is_over_though_its_client_has_left(serve):
-    """Three fit into the memory, and a fourth is refused as its last byte comes: before they reset, and after."""
-    service = serve(max_in_flight=1, wait_seconds=600, max_buffered_bytes=7_999_999, **Long.SETTINGS)
-    asked = Long(service)
-    sent = load.request("/predict?explain=true", bytes(2_000_000))  # it waits parsed, with its body
-    gone = [raw(service, sent) for _ in range(3)]
-    until(lambda: service.metric("neocog_waiting") == 3)
-    for connection in gone:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
-    until(lambda: service.metric("neocog_connections") == 2)
-    connection = raw(service, sent)
-    assert connection.recv(12) == b"HTTP/1.1 503"
-    connection.close()
-    assert not asked.answered
-    assert asked.digits() == [3] * 60
 
 
 def test_uploads_that_promise_much_and_send_nothing_keep_nobody_out(serve):
