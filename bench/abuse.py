@@ -16,6 +16,7 @@ tests/service/edge.
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import statistics
 import sys
@@ -196,6 +197,8 @@ def main() -> None:
     turns = arguments.turns
     digits = pictures()
     requests = [load.request("/predict", digit) for digit in digits]
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # for 5,000 connections
     for_server, for_clients = cores()
     os.sched_setaffinity(0, {for_clients})
     with tempfile.TemporaryDirectory() as folder:

@@ -82,6 +82,7 @@ class Protocol(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None  # that answers the newest request
         self._ended = False  # the client sends no more
         self._counted = False  # in `Buffers`
+        self._bodiless = False  # a body is thrown away: that of a GET means nothing
         self._last = False  # the service ends: the request that waits is the last one
         self._reading_since: float | None = self.loop.time()  # when the request began that has not all come
         self._stuck_since: float | None = None  # when the client stopped reading
@@ -178,7 +179,8 @@ class Protocol(HttpToolsProtocol):
             if len(data) > self._missing:
                 data, rest = data[: self._missing], data[self._missing :]
             self._missing -= len(data)
-        if (self._missing != 0 or len(data) > UNCOUNTED or self._counted) and not self.cycle.response_complete:
+        kept = not (self._bodiless or self.cycle.response_complete)
+        if kept and (self._missing != 0 or len(data) > UNCOUNTED or self._counted):
             self._count(len(data))
             if self.transport.is_closing():
                 return
@@ -224,12 +226,14 @@ class Protocol(HttpToolsProtocol):
         """While the service drains, the answer closes the connection, so the client opens the next one elsewhere."""
         super().on_headers_complete()
         self._phase = Phase.BODY
+        self._bodiless = self.scope["method"] in ("GET", "HEAD")
         if self._last or self._admission.draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._overhead = max(0, self._overhead - len(body) - len(body) // 8)  # 10 MB of one-byte chunks take 9 s
-        super().on_body(body)
+        if not self._bodiless:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -352,6 +352,20 @@ def test_those_who_ask_an_open_route_and_leave_do_not_pile_up(serve):
 # Memory and connections
 
 
+def test_the_body_of_a_get_is_thrown_away(serve):
+    """Hundreds of them, of 60 kB each, wait for their turn in the lane."""
+    service = serve(read_seconds=600)
+    service.http.get("/openapi.json")
+    before = memory(service)
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + bytes(60_000)
+    connections = [raw(service, asked) for _ in range(400)]
+    codes = {connection.recv(12) for connection in connections}
+    assert codes <= {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+    assert memory(service) - before < 16
+    for connection in connections:
+        connection.close()
+
+
 def test_uploads_that_promise_much_and_send_nothing_keep_nobody_out(serve):
     service = serve(read_seconds=600)
     stalled = [raw(service, HEAD + b"Content-Length: 9200000\r\n\r\n") for _ in range(50)]
