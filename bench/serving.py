@@ -172,9 +172,9 @@ def _cost(process: psutil.Process, ask: Callable[[], httpx2.Response]) -> float:
 
 
 def _spent(process: psutil.Process) -> float:
-    """Seconds of processor time since the process began."""
-    times = process.cpu_times()
-    return times.user + times.system
+    """Seconds of processor time since the process and its decoders began."""
+    times = [one.cpu_times() for one in [process, *process.children()]]
+    return sum(time.user + time.system for time in times)
 
 
 def workers(images: Path, scratch: Path, bundle: Path, seconds: int) -> str:
