@@ -101,13 +101,10 @@ def overload(
     shares: dict[Overload, list[float]] = {kind: [] for kind in OVERLOADS}
     took: dict[Overload, list[float]] = {kind: [] for kind in OVERLOADS}
     for _ in tqdm(range(turns), "overload", leave=False, disable=None):
-        peaks = {}
-        for kept in (True, False):
-            peaks[kept] = clients(load.run(port, requests, 64, seconds=seconds, kept=kept)).goodput
-            if not peaks[kept]:
-                sys.exit(f"bench: nothing was answered within {seconds:g} seconds; --seconds must be more")
         for kind in OVERLOADS:
-            peak = peaks[kind.kept]
+            peak = clients(load.run(port, requests, 64, seconds=seconds, kept=kind.kept)).goodput
+            if not peak:
+                sys.exit(f"bench: nothing was answered within {seconds:g} seconds; --seconds must be more")
             rate = kind.times * peak or None
             with probing(probes) as times:
                 seen = clients(load.run(port, requests, kind.clients, seconds=seconds, rate=rate, kept=kind.kept))
@@ -126,7 +123,7 @@ def costly(address: str, port: int, requests: list[bytes], *, seconds: float, tu
 
             def send(data: bytes = data, over: threading.Event = over) -> None:
                 with httpx2.Client(base_url=address, timeout=120) as client:
-                    while not over.wait(1 / COSTLY_RATE):
+                    while not over.wait(2 / COSTLY_RATE):  # there are two of them
                         client.post("/predict", content=data)
 
             sending = [threading.Thread(target=send, daemon=True) for _ in range(2)]
