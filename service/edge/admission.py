@@ -43,7 +43,8 @@ class Admission:
         self.draining = False  # the service is about to end: every answer closes its connection
         self._promised = 0  # places for requests that will enter in the event loop's next turn
         self._waiting: OrderedDict[Waiter, float] = OrderedDict()  # since when; the newest is last
-        self._swept = 0.0
+        self._sweeping = False  # a sweep is due; one, however often the last waiter goes and the next one comes
+        self._swept = 0.0  # when the last sweep began
         detail = f"{limit} requests are in hand, and there was no room for another within {wait_seconds:g} s"
         self._problem = Problem("busy", detail, retry_after=RETRY_AFTER)
         self._rejected = metrics.REJECTED.labels("busy")
@@ -75,8 +76,8 @@ class Admission:
     def wait(self, waiter: Waiter) -> None:
         """`waiter` hears of room, or after the wait that none came."""
         now = time.monotonic()
-        if not self._waiting:
-            self._swept = now
+        if not self._sweeping:
+            self._sweeping, self._swept = True, now
             asyncio.get_running_loop().call_later(SWEEP, self._sweep)
         self._waiting[waiter] = now
 
@@ -99,7 +100,7 @@ class Admission:
 
         In turn is fair, and refuses nobody while the wait is short. But when more wait than will ever be answered, in
         turn would answer everybody just before the end of their patience. Then the newest are answered at once, and the
-        others are refused. Measured with 5,000 connections, relative to the goodput of 64 (`docs/measurements.md`).
+        others are refused. docs/threats.md has the figures.
         """
         if not self._promised:
             asyncio.get_running_loop().call_soon(self._kept)
@@ -124,15 +125,12 @@ class Admission:
                 break
             del self._waiting[waiter]
             waiter.expired()
-        if self._waiting:
+        self._sweeping = bool(self._waiting)
+        if self._sweeping:
             asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
-    def refusal(self, path: str) -> Response:
-        """503, with the time after which another try is worth it."""
-        return problems.answer(self._problem, path)
-
     def refused_unread(self) -> bytes:
-        """The same as bytes of HTTP, for a request that is not parsed. It counts as route `other`."""
+        """503 as bytes of HTTP, for a request that is not parsed. It counts as route `other`."""
         self._answered.inc()
         self._duration.observe(self._patience)
         if self._raw is None:

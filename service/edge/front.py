@@ -73,8 +73,8 @@ class Front:
                 try:
                     async with self._lane:
                         response = await _Framework(self._api, scope).answer(b"")
-                except Problem as problem:
-                    response = problems.answer(problem, path)
+                except Exception as error:  # noqa: BLE001 - as for the protected routes
+                    response = problems.answer(problems.of(error), path)
                 route, code = _route(scope), response.status_code
             else:
                 response = await self._protected(_Framework(self._api, scope), scope, receive, headers)

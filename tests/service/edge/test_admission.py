@@ -127,3 +127,18 @@ def test_refusing_takes_a_small_share_of_the_time():
         assert len(said) <= sweeps * (admission.SWEEP * admission.REFUSING / 0.002 + 1) + 2
 
     asyncio.run(run())
+
+
+def test_one_sweep_is_due_however_often_the_last_waiter_goes(monkeypatch):
+    """At the edge of overload, those who wait come and go thousands of times a second."""
+
+    async def run():
+        room, said, due = full(1, 600), [], []
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda *call: due.append(call))
+        for i in range(1000):
+            waiter = Waiter(i, said)
+            room.wait(waiter)
+            room.forget(waiter)
+        assert len(due) == 1
+
+    asyncio.run(run())

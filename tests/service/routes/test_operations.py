@@ -70,3 +70,13 @@ def test_every_reason_is_given_somewhere():
     for reason in REASONS:
         given = rf"(Problem\(\s*\"{reason}\"|reason = \"{reason}\"|: \"{reason}\"|, \"{reason}\"\))"
         assert re.search(given, code), reason
+
+
+def test_a_bug_in_an_open_route_is_a_problem_like_any_other(client, monkeypatch):
+    def fails(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("service.routes.operations.said_ready", fails)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["reason"]) == (500, "internal-error")
+    assert client.get("/livez").status_code == 200
