@@ -14,6 +14,8 @@ from service.decoding import child
 from service.decoding.child import Answer, work
 from tests.bundles import DIGITS, png
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 LARGE = png(np.kron(DIGITS[3], np.ones((10, 10), np.uint8)))  # 280x280
 PICTURES = [
     png(DIGITS[5]),

@@ -18,6 +18,8 @@ from service.decoding.pool import DECODERS, Decoders
 from service.edge.problems import Problem
 from tests.bundles import DIGITS, png
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 FILES = [png(digit) for digit in DIGITS]
 ENDLESS = endless_jpeg(8_000_000)
 

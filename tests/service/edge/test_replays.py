@@ -106,6 +106,7 @@ def large_answers():
     return filled(1500, LARGEST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [claims, small_answers, usual_answers, large_answers])
 def test_it_takes_the_memory_it_says(fill):
     assert grown(fill) < 1.25 * REMEMBERED
