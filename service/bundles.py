@@ -122,7 +122,7 @@ class Shadow:
         self.load()
 
     def load(self) -> None:
-        """Loads the folder's bundle where it has changed since the last call. A bad one is logged, and none looks on."""
+        """Loads the folder's bundle where it has changed since the last call. No bad bundle looks on; it is logged."""
         found = _signature(self._folder)
         if found == self._seen:
             return
