@@ -1,9 +1,9 @@
 """`make lifecycle`: a model's whole life on this machine, in minutes, by the product's own commands.
 
 A first model is trained, judged and served. Clean traffic comes. Then people come who write as the model has not seen,
-and its accuracy falls. The watch notices. A person labels, the labels become data, a second model is trained and judged,
-looks on as a challenger, and is served. Then somebody sends wrong labels. The script plays the world and draws the
-picture. It works in a copy of the repository, so nothing here changes.
+and its accuracy falls. The watch notices. A person labels, the labels become data, and a second model is trained, judged,
+compared as a challenger, and served. Then somebody sends wrong labels. The script plays the world and draws the picture.
+It works in a copy of the repository, so nothing here changes.
 """
 
 import argparse
@@ -61,12 +61,11 @@ class Story:
         print(f"{passed // 60:3.0f}:{passed % 60:02.0f}  {text}", flush=True)
 
     def run(self, *command: str, allowed: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
-        """Runs one of the product's commands. Shows the last line it printed."""
-        ran = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
+        """Runs one of the product's commands, which must end with one of the `allowed` codes."""
+        ran = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
         if ran.returncode not in allowed:
-            sys.exit(
-                f"lifecycle: {' '.join(command)} ended with {ran.returncode}:\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
-            )
+            said = ran.stdout[-2000:] + ran.stderr[-2000:]
+            sys.exit(f"lifecycle: {' '.join(command)} ended with {ran.returncode}:\n{said}")
         return ran
 
     def stage(self, *command: str, allowed: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
