@@ -64,6 +64,7 @@ class Reference:
         Raises `ValueError` if n is 0 or if a value is not finite.
         """
         _check(values)
+        baseline = Baseline.of(values[:, NAMES.index("confidence")], right)
         order = ties([f"reference {row}" for row in range(len(values))])
         gaps = np.zeros((len(NAMES), BINS), np.int64)
         edges = np.full((len(NAMES), BINS - 1), np.inf)
@@ -73,7 +74,7 @@ class Reference:
             rows = np.lexsort((order[:, at], values[:, at]))[ranks - 1]
             gaps[at, : len(ranks) + 1] = np.diff(ranks, prepend=0, append=len(values) + 1)
             edges[at, : len(ranks)], edge_ties[at, : len(ranks)] = values[rows, at], order[rows, at]
-        return cls(gaps, edges, edge_ties, Baseline.of(values[:, NAMES.index("confidence")], right))
+        return cls(gaps, edges, edge_ties, baseline)
 
     @property
     def count(self) -> int:
@@ -180,7 +181,7 @@ def _consistent(gaps: NDArray[np.int64], edges: NDArray[np.float64], ties: NDArr
 
 
 def log_bet(gaps: NDArray[np.int64], before: NDArray[np.int64], since: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The natural logarithm of the e-value of the counts `since` a restart. All are ... x bins; unused ones have no gap.
+    """The natural logarithm of the e-value of the counts `since` a restart. All are ... x bins; unused bins lack gaps.
 
     The null hypothesis predicts from the reference and from the counts before the restart. The bets have its means.
     """

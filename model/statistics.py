@@ -49,10 +49,10 @@ def thickness(pixels: Pixels) -> NDArray[np.float64]:
         ink = np.pad(pixels[at : at + _CHUNK], ((0, 0), (1, 1), (1, 1))).astype(np.float32)
         width = ink.shape[2]
         ink = ink.reshape(len(ink), -1)  # the margin parts the rows
-        here = ink[:, :-width]
-        down, right = ink[:, width:] - here, ink[:, 1 : 1 - width] - here
-        outline = np.sqrt(down * down + right * right).sum(axis=1)
-        found[at : at + _CHUNK] = 2 * ink.sum(axis=1) / np.maximum(outline, 1)  # any ink has an outline above 1
+        falling = ink[:, width + 1 :] - ink[:, : -width - 1]  # over both diagonals of each 2 x 2 pixels (Roberts 1963)
+        rising = ink[:, width:-1] - ink[:, 1:-width]
+        outline = np.sqrt((falling * falling + rising * rising) / 2).sum(axis=1)
+        found[at : at + _CHUNK] = 2 * ink.sum(axis=1) / np.maximum(outline, 1)  # any ink has an outline of 1 and more
     return found
 
 
