@@ -24,7 +24,7 @@ from journal import tables
 from journal.deadlines import within
 from journal.errors import JournalFull, JournalSilent, JournalUnavailable, RowRefused
 from journal.ids import new_id
-from journal.rows import PredictionRow
+from journal.rows import LabelRow, PredictionRow
 from journal.urls import VARIABLE
 
 log = logging.getLogger("neocog.journal")
@@ -62,7 +62,8 @@ class Database:
             try:
                 with within(PATIENCE):
                     revision = _revision(self._engine)
-                if revision != tables.HEAD:
+                # A newer revision is a newer replica's, in a rolling update: it only adds, so this one may go on.
+                if revision is None or revision < tables.HEAD:
                     self.migrating = True
                     _upgrade(self._engine.url)
             except SQLAlchemyError as error:
@@ -76,9 +77,9 @@ class Database:
         statement, values = self._statement(rows)
         self._commit(1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values))
 
-    def feedback(self, prediction_id: str, label: int) -> None:
+    def feedback(self, label: LabelRow) -> None:
         """Returns once the label is committed."""
-        row = {"id": new_id(), "prediction_id": prediction_id, "time": time.time(), "label": label}
+        row = {"id": new_id(), "time": time.time(), **label._asdict()}
         statement = _tolerant(self._engine, tables.feedback).values(row)
         self._commit(1, PATIENCE, lambda connection: connection.execute(statement))
 
@@ -125,7 +126,9 @@ class Database:
         SQLite's driver releases Python's lock for each statement, and gets it back from a busy event loop 5 ms later.
         """
         images = tables.pack([row.image for row in rows])
-        values = chain.from_iterable((*row[:7], image, row.tag) for row, image in zip(rows, images, strict=True))
+        values = chain.from_iterable(
+            (*row[:7], image, row.tag, row.caller) for row, image in zip(rows, images, strict=True)
+        )
         head, one, tail = self._insertion
         return head + ",".join([one] * len(rows)) + tail, tuple(values)
 

@@ -1,4 +1,4 @@
-"""The journal's two tables. `migrations/` creates and changes them; a test compares the two."""
+"""The journal's tables. `migrations/` creates and changes them; a test compares the two."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,10 +19,10 @@ from sqlalchemy import (
     Text,
 )  # fmt: skip
 
-from journal.rows import ID
+from journal.rows import CALLER, ID
 from model.canonical import SIDE, Pixels
 
-HEAD: Final = "0001"  # the newest of migrations/versions, so that a start needn't import Alembic to know it
+HEAD: Final = "0002"  # the newest of migrations/versions, so that a start needn't import Alembic to know it
 
 metadata: Final = MetaData()
 
@@ -38,6 +38,7 @@ predictions: Final = Table(
     Column("abstained", Boolean, nullable=False),
     Column("image", LargeBinary, nullable=False),  # `pack`: the 28x28 the model saw
     Column("tag", Text),
+    Column("caller", String(CALLER)),  # a hash of the API key or the address; rows of revision 0001 have none
     Index("predictions_time", "time"),
 )
 
@@ -49,7 +50,37 @@ feedback: Final = Table(
     Column("prediction_id", String(ID), nullable=False),
     Column("time", Float(53), nullable=False),
     Column("label", Integer, nullable=False),  # a place, as `digit`
+    Column("by", String(CALLER)),  # who labelled: a hash, as `caller`
+    Column("role", String(16), nullable=False, server_default="caller"),  # of `rows.ROLES`
+    Column("asked", String(16), nullable=False, server_default="volunteered"),  # of `rows.ASKED`
+    Column("seconds", Float),  # that the person took
+    Column("blind", Boolean),  # the person did not see the prediction
     Index("feedback_prediction", "prediction_id"),
+)
+
+# What `pipelines.watch` has counted for each model, and how far it has read. Both change in one transaction.
+watch: Final = Table(
+    "watch",
+    metadata,
+    Column("model_version", String(12), primary_key=True),
+    Column("prediction_cursor", String(ID), nullable=False),  # the last id that was counted
+    Column("label_cursor", String(ID), nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Column("summary", Text, nullable=False),  # JSON, which the service shows
+    Column("updated", Float(53), nullable=False),
+)
+
+alarms: Final = Table(
+    "alarms",
+    metadata,
+    Column("id", String(ID), primary_key=True),
+    Column("model_version", String(12), nullable=False),
+    Column("time", Float(53), nullable=False),
+    Column("kind", String(16), nullable=False),  # harm, risk or change
+    Column("statistic", String(32), nullable=False),
+    Column("since", Float(53), nullable=False),  # when what the alarm is about seems to have begun
+    Column("detail", Text, nullable=False),  # JSON
+    Index("alarms_model", "model_version", "time"),
 )
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from journal.errors import JournalFull, JournalSilent, JournalUnavailable, RowRefused
-from journal.rows import PredictionRow
+from journal.rows import LabelRow, PredictionRow
 from journal.urls import checked
 from model.threads import Threads
 
@@ -87,7 +87,7 @@ class Journal:
         if not self._arrived.is_set():
             self._arrived.set()
 
-    async def feedback(self, prediction_id: str, label: int) -> None:
+    async def feedback(self, label: LabelRow) -> None:
         """Returns once the label is committed. Raises `JournalUnavailable`; then it may have been committed or not.
 
         It is raised within `ANSWER` seconds, and at once where many labels wait already. While the database does not
@@ -99,7 +99,7 @@ class Journal:
         if self._threads.waiting >= FEEDBACK_WAITING:
             raise JournalUnavailable(f"{self._threads.waiting} labels wait for the database already")
         self._labels += 1
-        kept = asyncio.wrap_future(self._threads.submit(self._keep, prediction_id, label, self._silent))
+        kept = asyncio.wrap_future(self._threads.submit(self._keep, label, self._silent))
         try:
             while not (await asyncio.wait([kept], timeout=ANSWER))[0]:
                 if self._database is None or not self._database.migrating:
@@ -110,12 +110,12 @@ class Journal:
             kept.cancel()
             self._labels -= 1
 
-    def _keep(self, prediction_id: str, label: int, tries: bool) -> None:  # noqa: FBT001 - `Threads.submit` has no names
+    def _keep(self, label: LabelRow, tries: bool) -> None:  # noqa: FBT001 - `Threads.submit` has no names
         """Commits a label. Unless it `tries` whether a silent database answers again, it does not wait for one."""
         if self._silent and not tries:
             raise JournalSilent("the database does not answer")
         try:
-            self._open().feedback(prediction_id, label)
+            self._open().feedback(label)
         except JournalUnavailable as error:
             self._silent = isinstance(error, JournalSilent)
             raise

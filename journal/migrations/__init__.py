@@ -1,5 +1,6 @@
 """Alembic's migrations of the journal. The service applies them when it first writes.
 
+A migration only adds, and what it adds has a default: while replicas are replaced, old code writes to new tables.
 By hand: `python -m journal.migrations`, with the service's NEOCOG_JOURNAL.
 """
 

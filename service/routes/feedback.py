@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from journal.errors import JournalFull, JournalUnavailable
-from journal.rows import ID
+from journal.rows import ID, LabelRow
 from service import metrics
 from service.edge import problems
 from service.edge.calls import Call
@@ -56,7 +56,7 @@ async def feedback(call: Call, serving: State) -> Response:
     if serving.journal is None:
         raise Problem("no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
     try:
-        await serving.journal.feedback(sent.prediction_id, place)
+        await serving.journal.feedback(LabelRow(sent.prediction_id, place))
     except JournalFull as error:
         raise Problem("journal-full", f"the label was not kept: {error}", retry_after=60) from None
     except JournalUnavailable as error:

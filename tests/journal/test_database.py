@@ -13,10 +13,11 @@ WORKER = """
 import sys
 from journal.database import Database
 from journal.errors import JournalUnavailable
+from journal.rows import LabelRow
 database = Database(sys.argv[1])
 for line in sys.stdin:
     try:
-        database.feedback(line.strip(), 1)
+        database.feedback(LabelRow(line.strip(), 1))
         print("kept", flush=True)
     except JournalUnavailable:
         print("refused", flush=True)

@@ -5,13 +5,16 @@ import subprocess
 import sys
 import threading
 
+import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from journal import tables
-from journal.database import engine
+from journal.database import Database, engine
 from journal.migrations import configuration, upgrade
+from journal.rows import LabelRow
 
 
 def test_migrations_make_what_the_tables_say(either):
@@ -49,3 +52,36 @@ def test_by_hand(url):
         [sys.executable, "-m", "journal.migrations"], env=env, capture_output=True, text=True, timeout=300
     )
     assert (ran.returncode, ran.stdout) == (0, f"the journal is at revision {tables.HEAD}\n")
+
+
+def to(revision, made):
+    """Migrates to an older revision, as the code of that time did."""
+    config = configuration()
+    with made.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def test_what_was_kept_before_revision_2_stays_and_gets_the_defaults(either):
+    made = engine(either)
+    to("0001", made)
+    with made.begin() as connection:
+        connection.execute(sa.text("INSERT INTO feedback (id, prediction_id, time, label) VALUES ('a', 'b', 1.5, 7)"))
+    upgrade(made)
+    with made.connect() as connection:
+        (row,) = connection.execute(sa.select(tables.feedback)).all()
+    made.dispose()
+    assert row == ("a", "b", 1.5, 7, None, "caller", "volunteered", None, None)
+
+
+def test_code_goes_on_beside_the_newer_revision_of_a_newer_replica(either):
+    made = engine(either)
+    upgrade(made)
+    with made.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database = Database(either)
+    database.feedback(LabelRow("a" * 32, 1))
+    database.close()
+    with made.connect() as connection:
+        assert connection.execute(sa.select(tables.feedback.c.label)).scalars().all() == [1]
+    made.dispose()

@@ -6,6 +6,7 @@ import numpy as np
 
 from journal.database import engine
 from journal.queries import labelled
+from journal.rows import LabelRow
 from journal.writer import Journal
 from tests.bundles import DIGITS
 from tests.journal.test_writer import row
@@ -17,8 +18,8 @@ def test_each_labelled_prediction_comes_once_with_its_newest_label(either):
     for prediction in rows:
         journal.put(prediction)
     for place, label in ((3, 9), (1, 4), (3, 5)):  # the last one counts
-        asyncio.run(journal.feedback(rows[place].id, label))
-    asyncio.run(journal.feedback("f" * 32, 1))  # of a prediction that was never kept
+        asyncio.run(journal.feedback(LabelRow(rows[place].id, label)))
+    asyncio.run(journal.feedback(LabelRow("f" * 32, 1)))  # of a prediction that was never kept
     journal.close(within=60)
     made = engine(either)
     with made.connect() as connection:

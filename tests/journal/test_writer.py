@@ -24,7 +24,7 @@ from journal.database import RESERVE, Database, engine
 from journal.errors import JournalFull, JournalSilent, JournalUnavailable
 from journal.ids import new_id
 from journal.migrations import upgrade
-from journal.rows import TAG, PredictionRow
+from journal.rows import TAG, LabelRow, PredictionRow
 from journal.writer import ROW_BYTES, Journal
 from model.canonical import canonical
 from tests.bundles import DIGITS, png
@@ -144,7 +144,7 @@ def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url)
 
     def label_until_full():
         for _ in range(400_000 // 73):  # a label's own bytes, so more than there can be room for
-            asyncio.run(journal.feedback(ID, 3))
+            asyncio.run(journal.feedback(LabelRow(ID, 3)))
             labels.append(ID)
 
     with pytest.raises(JournalFull, match="full"):
@@ -154,7 +154,7 @@ def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url)
     assert sqlite(url, "SELECT count(*) FROM predictions") == written
     until(lambda: sqlite(url, "DELETE FROM predictions") or journal.depth == 0)
     until(lambda: not journal.full)
-    asyncio.run(journal.feedback(ID, 3))
+    asyncio.run(journal.feedback(LabelRow(ID, 3)))
     journal.close(within=30)
 
 
@@ -317,7 +317,7 @@ def test_while_the_database_is_known_to_be_silent_one_label_waits_and_the_others
     journal = Journal(database, 100)
 
     async def labels(count):
-        return await asyncio.gather(*(journal.feedback(ID, 1) for _ in range(count)), return_exceptions=True)
+        return await asyncio.gather(*(journal.feedback(LabelRow(ID, 1)) for _ in range(count)), return_exceptions=True)
 
     assert asyncio.run(labels(1)) == [None]
     with postgres.silent():
@@ -382,7 +382,7 @@ ATTACKS = {
 def keeps_label(journal, identity):
     """Whether a label is acknowledged."""
     try:
-        asyncio.run(journal.feedback(identity, 1))
+        asyncio.run(journal.feedback(LabelRow(identity, 1)))
     except JournalUnavailable:
         return False
     return True
@@ -395,7 +395,7 @@ def test_what_is_acknowledged_is_in_the_file_that_has_the_path(tmp_path, url, at
     first, second = new_id(), new_id()
     journal.put(row(tag="first"))
     until(lambda: sum(written) == 1)
-    asyncio.run(journal.feedback(first, 1))
+    asyncio.run(journal.feedback(LabelRow(first, 1)))
     ATTACKS[attack](tmp_path / "journal.db")
     until(lambda: keeps_label(journal, second))
     journal.put(row(tag="second"))
@@ -413,7 +413,7 @@ def test_what_is_acknowledged_is_in_the_file_that_has_the_path(tmp_path, url, at
 
 def test_a_file_that_is_replaced_during_a_commit_gets_it_too(tmp_path, url):
     database = Database(url)
-    database.feedback("a" * 32, 1)
+    database.feedback(LabelRow("a" * 32, 1))
     moves = iter([True, True])
 
     def move(_):
@@ -421,11 +421,11 @@ def test_a_file_that_is_replaced_during_a_commit_gets_it_too(tmp_path, url):
             (tmp_path / "journal.db").rename(tmp_path / "moved")
 
     event.listen(database._engine, "commit", move)
-    database.feedback("b" * 32, 1)
+    database.feedback(LabelRow("b" * 32, 1))
     assert {found.prediction_id for found in rows(url, tables.feedback)} == {"b" * 32}
     moves = itertools.repeat(True)
     with pytest.raises(JournalUnavailable, match="replaced again and again"):
-        database.feedback("c" * 32, 1)
+        database.feedback(LabelRow("c" * 32, 1))
     database.close()
 
 
@@ -449,7 +449,7 @@ def test_a_journal_that_was_emptied_is_migrated_again(either):
     until(lambda: keeps_label(journal, "a" * 32))
     made = engine(either)
     with made.begin() as connection:
-        for table in ("predictions", "feedback", "alembic_version"):
+        for table in (*tables.metadata.tables, "alembic_version"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
     made.dispose()
     until(lambda: keeps_label(journal, "b" * 32))
