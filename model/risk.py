@@ -177,7 +177,10 @@ class Baseline:
         return clopper_pearson(self.errors, self.count, alpha).high
 
     def confident(self, confidence: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which of n predictions count as right. A `ConfidenceSequence` of them is what `accuracy` takes."""
+        """Which of n predictions count as right, by their confidences as `model.statistics.measure` gives them.
+
+        A `ConfidenceSequence` of them has the interval that `accuracy` takes.
+        """
         return confidence >= self.threshold
 
     def accuracy(self, confident: Interval, alpha: float) -> Interval:

@@ -10,17 +10,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bundle import FEATURES
 from model.canonical import Pixels
 
-FEATURES: Final = 4  # the columns of `Predictor.features`
 NAMES: Final = (
     "class",  # the place of the greatest probability among the bundle's labels
-    "confidence",  # the greatest probability
+    "confidence",  # the greatest probability, to 5 digits
     "margin",  # log of the greatest probability over the second: it still differs where the confidence rounds to 1
     "ink",  # mean pixel, 0..1
     "thickness",  # mean stroke width, pixels
     *(f"feature {number}" for number in range(1, FEATURES + 1)),
 )
+_DIGITS: Final = 5  # of a confidence: the last bits of those near 1 depend on how many images were in the call
 _CHUNK: Final = 64  # images whose thickness is measured at a time: the arrays stay in the cache, 4 times as fast
 _LEAST: Final = float(np.finfo(np.float32).smallest_subnormal)  # in place of a probability that float32 rounds to 0
 
@@ -35,7 +36,8 @@ def measure(probabilities: NDArray[np.float32], pixels: Pixels, features: NDArra
     second = others.max(axis=1).astype(np.float64)
     margin = np.log(np.maximum(confidence, _LEAST)) - np.log(np.maximum(second, _LEAST))
     ink = pixels.mean(axis=(1, 2)) / 255
-    return np.column_stack([place, confidence, margin, ink, thickness(pixels), features]).astype(np.float64)
+    shown = confidence.round(_DIGITS)
+    return np.column_stack([place, shown, margin, ink, thickness(pixels), features]).astype(np.float64)
 
 
 def thickness(pixels: Pixels) -> NDArray[np.float64]:

@@ -91,7 +91,7 @@ def test_an_alpha_that_is_no_probability_is_refused(alpha):
 
 
 def test_any_restart_lies_above_its_mean_with_probability_alpha_at_most():
-    mean, length, missed = 0.3, 8, 0.0
+    mean, length, missed = 0.3, 7, 0.0
     for values in itertools.product([0, 1], repeat=length):
         rises = (sequence(values[:n], list(range(n))).rise(ALPHA)[0].low for n in range(1, length + 1))
         if any(low > mean for low in rises):
