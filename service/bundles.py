@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import random
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -103,6 +105,7 @@ class Bundles:
         manifest = predictor.manifest
         metrics.predicted(manifest.version, self.labels.names)
         metrics.MODEL_INFO.labels(manifest.version, manifest.run, manifest.sha256.get("data", "")[:12]).set(value)
+        metrics.MODEL_CREATED.labels(manifest.version).set(_timestamp(manifest.created) if value else 0)
 
 
 class Shadow:
@@ -138,6 +141,14 @@ class Shadow:
 
     def close(self) -> None:
         self._threads.close(LEAVING)
+
+
+def _timestamp(created: str) -> float:
+    """Seconds since 1970; not a number where a bundle that others made has no ISO 8601 there, which is no reason to refuse it."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return math.nan
 
 
 def _signature(folder: Path) -> list[_File]:
