@@ -144,7 +144,7 @@ class Shadow:
 
 
 def _timestamp(created: str) -> float:
-    """Seconds since 1970; not a number where a bundle that others made has no ISO 8601 there, which is no reason to refuse it."""
+    """Seconds since 1970. NaN where it is no ISO 8601: a bundle is not refused for that."""
     try:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:
