@@ -27,7 +27,7 @@ def test_it_is_what_compose_reads():
 
 def test_all_are_there_and_each_says_when_it_is_well():
     assert set(SERVICES) == {
-        "service", "mlflow", "postgres", "redis", "prometheus", "alertmanager", "grafana", "retrain",
+        "service", "mlflow", "postgres", "redis", "prometheus", "alertmanager", "grafana", "retrain", "watch",
     }  # fmt: skip
     for name, service in SERVICES.items():
         assert "healthcheck" in service or name == "service", name  # whose image has one
@@ -53,7 +53,7 @@ def test_ports_are_open_on_this_machine_only():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-@pytest.mark.parametrize("name", ["service", "mlflow", "prometheus", "alertmanager", "grafana", "retrain"])
+@pytest.mark.parametrize("name", ["service", "mlflow", "prometheus", "alertmanager", "grafana", "retrain", "watch"])
 def test_what_needs_no_rights_is_sealed(name):
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
@@ -67,7 +67,7 @@ def test_every_setting_of_the_service_is_one():
 
 def test_every_image_has_a_version_but_ours():
     for name, service in SERVICES.items():
-        assert name in ("service", "mlflow", "retrain") or ":" in service["image"], name
+        assert name in ("service", "mlflow", "retrain", "watch") or ":" in service["image"], name
         assert not service["image"].endswith(":latest")
 
 
@@ -90,9 +90,10 @@ def aliases(name):
 def test_the_names_that_the_configurations_ask_for_are_here():
     """Prometheus and Alertmanager have one configuration, for the cluster's names."""
     monitoring = REPOSITORY / "deploy" / "monitoring"
-    [service, _] = yaml.safe_load((monitoring / "prometheus.yml").read_text())["scrape_configs"]
-    [asked] = service["dns_sd_configs"]
-    assert (asked["names"], asked["port"]) == (aliases("service"), 8001)
+    jobs = yaml.safe_load((monitoring / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {tuple(names["names"]): names["port"] for job in jobs for names in job["dns_sd_configs"]}
+    assert asked == {tuple(aliases("service")): 8001, tuple(aliases("watch")): 9108}
+    assert {"--host=0.0.0.0", "--port=9108"} <= set(SERVICES["watch"]["command"])
     for name, port in re.findall(r"http://([\w.-]+):(\d+)", (monitoring / "alertmanager.yml").read_text()):
         assert (name in aliases("retrain"), port) == (True, "9095")
     [source] = yaml.safe_load((monitoring / "grafana" / "datasource.yml").read_text())["datasources"]
