@@ -95,7 +95,7 @@ sbom: install-dev ## Write out/sbom.json, what the serving image is made of (Cyc
 	python -m deploy.image.sbom > out/sbom.json
 	@echo "sbom: out/sbom.json has $$(grep -c '"purl"' out/sbom.json) packages"
 
-up: image image-training ## Start everything on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
+up: image image-training ## Start everything on this machine: service, MLflow, PostgreSQL, Redis, Prometheus, Alertmanager, Grafana
 	docker compose up --detach --wait
 
 settings: install ## Rename the ConfigMap in k8s/ after an edit: its name is a hash of its content
