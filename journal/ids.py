@@ -18,6 +18,12 @@ def new_id() -> str:
     return f"{moment << 80 | _VERSION | bits >> 62 << 64 | bits & 0x3FFFFFFFFFFFFFFF:032x}"
 
 
+def earlier(than: str, seconds: float) -> str:
+    """What sorts before every id made at most `seconds` before the id `than`, and after every older one."""
+    moment = int(than[:12], 16) - round(1000 * seconds)
+    return f"{max(0, moment):012x}"
+
+
 def golden_id(model_version: str, place: int) -> str:
     """The prediction id that labels of a bundle's golden picture have. No prediction has it.
 

@@ -39,8 +39,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def data_hash() -> str:
-    """SHA-256 over the hashes of prepared.npz and synthetic.npz."""
-    return hashlib.sha256((sha256(paths.PREPARED) + sha256(paths.SYNTHETIC)).encode()).hexdigest()
+    """SHA-256 over the hashes of prepared.npz, synthetic.npz and labels.npz."""
+    each = (sha256(path) for path in (paths.PREPARED, paths.SYNTHETIC, paths.LABELS))
+    return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def params_hash(file: Path = paths.PARAMS) -> str:

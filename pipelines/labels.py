@@ -1,0 +1,53 @@
+"""Prepares the labels that people sent for training and for the gate. Without any, there are none to train on.
+
+`python -m pipelines.feedback` writes data/feedback.npz, outside DVC. It is an output of this stage nevertheless: so DVC
+sees that it has changed, runs this stage again, and keeps every version of it.
+"""
+
+import numpy as np
+from pydantic import Field
+
+from pipelines import paths, stage
+from pipelines.artefacts import Prepared, Split
+from pipelines.labelled import Feedback
+from pipelines.stage import StageError
+
+
+class LabelsParams(stage.Params, section="labels"):
+    """When people's labels are trained on."""
+
+    min_taken: int = Field(ge=1, description="labels; fewer are not trained on")
+
+
+def labels(feedback: Feedback, prepared: Prepared, min_taken: int) -> Prepared:
+    """The taken labels that may be used: TRAIN to train on, TEST for the gate. `rows` are those of `feedback`.
+
+    A picture that is an image of the validation or the test split is left out. Raises `StageError` where the labels are
+    of other classes.
+    """
+    if feedback.classes != prepared.classes:
+        raise StageError(f"{paths.FEEDBACK} has labels of the classes {', '.join(feedback.classes)}; the data have"
+                         f" {', '.join(prepared.classes)}: move the file away")  # fmt: skip
+    kept = {image.tobytes() for split in (Split.VALIDATION, Split.TEST) for image in prepared.of(split)[0]}
+    rows = np.array([row for row in feedback.taken if feedback.pixels[row].tobytes() not in kept], np.int64)
+    splits = feedback.judged.splits[rows]
+    if (splits == Split.TRAIN).sum() < min_taken:
+        rows, splits = rows[splits == Split.TEST], splits[splits == Split.TEST]
+    return Prepared(feedback.pixels[rows], feedback.rows["label"][rows], feedback.classes, splits, rows)
+
+
+def main() -> None:
+    params = LabelsParams.load()
+    prepared = Prepared.load(paths.PREPARED)
+    if not paths.FEEDBACK.exists():
+        Feedback.empty(prepared.classes).save(paths.FEEDBACK)
+    feedback = Feedback.load(paths.FEEDBACK)
+    chosen = labels(feedback, prepared, params.min_taken)
+    chosen.save(paths.LABELS)
+    train, test = (int((chosen.splits == split).sum()) for split in (Split.TRAIN, Split.TEST))
+    few = "" if train else f"; at least {params.min_taken} are trained on"
+    print(f"labels: {train:,} of people's labels to train on, {test:,} to judge with, {len(feedback.taken):,} taken{few}")
+
+
+if __name__ == "__main__":
+    stage.run(main)
