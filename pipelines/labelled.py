@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from model.canonical import SIDE
 from pipelines import stage
-from pipelines.artefacts import Labels
 from pipelines.stage import StageError
 
 # Hashes and ids are hexadecimal digits; an empty one is unknown.
@@ -161,8 +160,7 @@ def unjudged(count: int) -> Judged:
     return Judged(zeros, zeros.astype(np.uint16), ("",) if count else (), zeros, zeros.astype(np.bool_))
 
 
-def hard_cases(feedback: Feedback, most: int) -> tuple[NDArray[np.uint8], Labels]:
-    """The images and labels of the oldest `most` taken rows that a model once read wrongly, each picture once."""
-    rows = feedback.rows
-    hard = [row for row in feedback.taken if rows["label"][row] != rows["predicted"][row]][:most]
-    return feedback.pixels[hard], rows["label"][hard]
+def hard_cases(feedback: Feedback, used: NDArray[np.integer], most: int) -> NDArray[np.int64]:
+    """The oldest `most` of the rows `used` that a model once read wrongly."""
+    hard = np.sort(used[feedback.rows["label"][used] != feedback.rows["predicted"][used]])
+    return hard[:most].astype(np.int64)

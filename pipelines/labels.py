@@ -22,14 +22,14 @@ class LabelsParams(stage.Params, section="labels"):
 def labels(feedback: Feedback, prepared: Prepared, min_taken: int) -> Prepared:
     """The taken labels that may be used: TRAIN to train on, TEST for the gate. `rows` are those of `feedback`.
 
-    A picture that is an image of the validation or the test split is left out. Raises `StageError` where the labels are
-    of other classes.
+    A picture that is one of the prepared images is left out: it would leak, or bring nothing new. Raises `StageError`
+    where the labels are of other classes.
     """
     if feedback.classes != prepared.classes:
         raise StageError(f"{paths.FEEDBACK} has labels of the classes {', '.join(feedback.classes)}; the data have"
                          f" {', '.join(prepared.classes)}: move the file away")  # fmt: skip
-    kept = {image.tobytes() for split in (Split.VALIDATION, Split.TEST) for image in prepared.of(split)[0]}
-    rows = np.array([row for row in feedback.taken if feedback.pixels[row].tobytes() not in kept], np.int64)
+    there = {image.tobytes() for image in prepared.images}
+    rows = np.array([row for row in feedback.taken if feedback.pixels[row].tobytes() not in there], np.int64)
     splits = feedback.judged.splits[rows]
     if (splits == Split.TRAIN).sum() < min_taken:
         rows, splits = rows[splits == Split.TEST], splits[splits == Split.TEST]
@@ -46,7 +46,9 @@ def main() -> None:
     chosen.save(paths.LABELS)
     train, test = (int((chosen.splits == split).sum()) for split in (Split.TRAIN, Split.TEST))
     few = "" if train else f"; at least {params.min_taken} are trained on"
-    print(f"labels: {train:,} of people's labels to train on, {test:,} to judge with, {len(feedback.taken):,} taken{few}")
+    print(
+        f"labels: {train:,} of people's labels to train on, {test:,} to judge with, {len(feedback.taken):,} taken{few}"
+    )
 
 
 if __name__ == "__main__":

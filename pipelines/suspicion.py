@@ -29,7 +29,7 @@ class Opinions:
     @property
     def differs(self) -> NDArray[np.bool_]:
         """Where the person and the model disagree."""
-        return self.labels != self.predicted
+        return np.not_equal(self.labels, self.predicted)
 
 
 @dataclass(frozen=True)

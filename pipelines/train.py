@@ -133,6 +133,7 @@ def start(real: Prepared, synthetic: Prepared, labelled: Prepared) -> tracking.R
         "git.revision": str(provenance.git_revision()),
         "git.dirty": str(provenance.git_dirty()).lower(),
         "data.sha256": provenance.data_hash(),
+        "labels.sha256": provenance.labels_hash(),
         "params.sha256": provenance.params_hash(),
     }
     run = tracking.Run.start(tags, stage.flat(yaml.safe_load(paths.PARAMS.read_text())))

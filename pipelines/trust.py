@@ -123,7 +123,7 @@ def same_pictures(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
 def newest(rows: NDArray[Any], pictures: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a row is the last one of its person about its picture. Of unknown people, every row is."""
     last = {(picture, by): at for at, (picture, by) in enumerate(zip(pictures.tolist(), rows["by"], strict=True))}
-    mask = rows["by"] == b""
+    mask = np.equal(rows["by"], b"")
     mask[list(last.values())] = True
     return mask
 
@@ -243,7 +243,7 @@ def _hold_back_contradicted(feedback: Feedback, ledger: Ledger) -> NDArray[np.bo
 
 def _by_trusted(ledger: Ledger, taken: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Which of the taken rows have the label of a trusted person. The row itself may be another person's."""
-    return ledger.reason[taken] == ledger.reasons.get("a trusted person", -1)
+    return np.equal(ledger.reason[taken], ledger.reasons.get("a trusted person", -1))
 
 
 def _cap(rows: NDArray[Any], ledger: Ledger, share: float) -> None:

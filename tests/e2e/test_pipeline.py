@@ -25,7 +25,7 @@ from tests.clones import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
-STAGES = ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "card", "promote"]
+STAGES = ["ingest", "validate", "prepare", "synthesize", "labels", "train", "evaluate", "export", "card", "promote"]
 
 
 class Outcome:

@@ -25,9 +25,7 @@ def test_the_labels_that_look_wrong_are_cleanlabs(seed, missing):
     from cleanlab.count import compute_confident_joint
 
     labels, probabilities = noisy(seed, missing=missing)
-    _, [*theirs] = compute_confident_joint(
-        labels, probabilities, calibrate=False, return_indices_of_off_diagonals=True
-    )
+    _, [*theirs] = compute_confident_joint(labels, probabilities, calibrate=False, return_indices_of_off_diagonals=True)
     ours = np.flatnonzero(confident_classes(labels, probabilities) != labels)
     assert len(ours) > 10
     assert ours.tolist() == sorted(theirs)
