@@ -86,7 +86,7 @@ def test_many_new_people_of_one_day_who_change_one_class_are_held_back_with_thes
 
 
 def test_trusted_people_clear_whoever_they_agree_with():
-    columns = crowd(each=100)
+    columns = crowd(each=300)
     own = np.flatnonzero((columns["people"] == b"p7") & (columns["labels"] == 7))
     columns["predicted"][own] = 1  # the model misreads this hand
     assert {suspect.who for suspect in found(columns)} == {"p7"}
