@@ -45,10 +45,8 @@ def main() -> None:
     chosen = labels(feedback, prepared, params.min_taken)
     chosen.save(paths.LABELS)
     train, test = (int((chosen.splits == split).sum()) for split in (Split.TRAIN, Split.TEST))
-    few = "" if train else f"; at least {params.min_taken} are trained on"
-    print(
-        f"labels: {train:,} of people's labels to train on, {test:,} to judge with, {len(feedback.taken):,} taken{few}"
-    )
+    few = "" if train else f"; fewer than {params.min_taken} are not trained on"
+    print(f"labels: {train:,} to train on and {test:,} to judge with, of {len(feedback.taken):,} that are taken{few}")
 
 
 if __name__ == "__main__":

@@ -232,7 +232,9 @@ def _hold_back_contradicted(feedback: Feedback, ledger: Ledger) -> NDArray[np.bo
     rows = feedback.rows
     taken = np.flatnonzero(ledger.verdict == Verdict.TAKEN)
     labels = rows["label"][taken].astype(np.int64)
-    wrong = taken[confident_classes(labels, feedback.probabilities[taken]) != labels]
+    confident = confident_classes(labels, feedback.probabilities[taken])
+    # A class that few pictures have, all misread, has a threshold that most others reach: the answer must be that class.
+    wrong = taken[(confident != labels) & (confident == rows["predicted"][taken])]
     flagged = np.zeros(len(rows), np.bool_)
     flagged[wrong] = True
     doubtful = wrong[~_by_trusted(ledger, wrong)]
