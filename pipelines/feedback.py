@@ -97,10 +97,12 @@ def known(classes: tuple[str, ...]) -> Feedback:
     if not paths.FEEDBACK.exists():
         return Feedback.empty(classes)
     before = Feedback.load(paths.FEEDBACK)
-    if before.classes != classes and (len(before.rows) or len(before.golden)):
+    if not before.cursor:
+        return Feedback.empty(classes)
+    if before.classes != classes:
         raise StageError(f"{paths.FEEDBACK} has labels of the classes {', '.join(before.classes)}; the model that is"
                          f" served has {', '.join(classes)}: move the file away to start a new one")  # fmt: skip
-    return before if before.classes == classes else Feedback.empty(classes)
+    return before
 
 
 def collected(manifest: Manifest) -> Feedback:

@@ -39,9 +39,10 @@ def labels(feedback: Feedback, prepared: Prepared, min_taken: int) -> Prepared:
 def main() -> None:
     params = LabelsParams.load()
     prepared = Prepared.load(paths.PREPARED)
-    if not paths.FEEDBACK.exists():
-        Feedback.empty(prepared.classes).save(paths.FEEDBACK)
-    feedback = Feedback.load(paths.FEEDBACK)
+    feedback = Feedback.load(paths.FEEDBACK) if paths.FEEDBACK.exists() else Feedback.empty(prepared.classes)
+    if not feedback.cursor:
+        feedback = Feedback.empty(prepared.classes)  # the classes change with the source of the data
+        feedback.save(paths.FEEDBACK)
     chosen = labels(feedback, prepared, params.min_taken)
     chosen.save(paths.LABELS)
     train, test = (int((chosen.splits == split).sum()) for split in (Split.TRAIN, Split.TEST))

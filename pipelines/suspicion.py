@@ -29,7 +29,8 @@ class Opinions:
     @property
     def differs(self) -> NDArray[np.bool_]:
         """Where the person and the model disagree."""
-        return np.not_equal(self.labels, self.predicted)
+        different: NDArray[np.bool_] = self.labels != self.predicted
+        return different
 
 
 @dataclass(frozen=True)

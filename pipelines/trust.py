@@ -123,7 +123,7 @@ def same_pictures(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
 def newest(rows: NDArray[Any], pictures: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a row is the last one of its person about its picture. Of unknown people, every row is."""
     last = {(picture, by): at for at, (picture, by) in enumerate(zip(pictures.tolist(), rows["by"], strict=True))}
-    mask = np.equal(rows["by"], b"")
+    mask: NDArray[np.bool_] = rows["by"] == b""
     mask[list(last.values())] = True
     return mask
 
@@ -233,7 +233,7 @@ def _hold_back_contradicted(feedback: Feedback, ledger: Ledger) -> NDArray[np.bo
     taken = np.flatnonzero(ledger.verdict == Verdict.TAKEN)
     labels = rows["label"][taken].astype(np.int64)
     confident = confident_classes(labels, feedback.probabilities[taken])
-    # A class that few pictures have, all misread, has a threshold that most others reach: the answer must be that class.
+    # Of a class whose few pictures were all misread, most others reach the threshold: the answer must be it, too.
     wrong = taken[(confident != labels) & (confident == rows["predicted"][taken])]
     flagged = np.zeros(len(rows), np.bool_)
     flagged[wrong] = True

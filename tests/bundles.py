@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ def make_bundle(
     unproved: bool = False,
     labels: str = string.digits,
     images: np.ndarray = DIGITS,
+    hashes: Mapping[str, str] = {"data": "d" * 64, "params": "p" * 64},
     **changes: object,
 ) -> bundle.Manifest:
     """Writes a bundle whose golden answers are its own, with `changes` to its identity."""
@@ -101,7 +103,7 @@ def make_bundle(
         model=model,
         golden=bundle.Golden(encoded=[png(image) for image in images], pixels=images, prob=prob),
         reference={"digits": np.full(10, 0.1)},
-        hashes={"data": "d" * 64, "params": "p" * 64},
+        hashes=hashes,
         identity=identity | changes,
         metrics={"accuracy": 1.0},
         labels=labels,

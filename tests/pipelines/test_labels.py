@@ -67,6 +67,13 @@ def test_without_labels_an_empty_file_is_made(in_folder, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_an_empty_file_takes_the_classes_of_the_data(in_folder):
+    prepared(classes=("A", "B")).save(paths.PREPARED)
+    Feedback.empty(CLASSES).save(paths.FEEDBACK)
+    main()
+    assert Feedback.load(paths.FEEDBACK).classes == Prepared.load(paths.LABELS).classes == ("A", "B")
+
+
 def test_the_file_that_feedback_wrote_stays_as_it_is(in_folder, feedback):
     prepared().save(paths.PREPARED)
     feedback.save(paths.FEEDBACK)
