@@ -4,7 +4,6 @@ import csv
 import time
 from typing import Literal
 
-import numpy as np
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,7 +16,7 @@ from model.calibration import abstain_threshold, fit_temperature
 from model.networks.cnn import CNN, parameters
 from model.training import Epoch, Group, Recipe, logits, train
 from pipelines import paths, provenance, stage, tracking, weights
-from pipelines.artefacts import Prepared, Split
+from pipelines.artefacts import Prepared, Split, validation
 from pipelines.stage import StageError
 
 
@@ -107,12 +106,6 @@ def groups(real: Prepared, synthetic: Prepared, labelled: Prepared, params: Trai
     return [group for group in mixture if group.share]
 
 
-def validation(real: Prepared, synthetic: Prepared) -> Group:
-    """Real and synthetic digits: the few real ones of the default data are all read rightly and cannot calibrate."""
-    both = [data.of(Split.VALIDATION) for data in (real, synthetic)]
-    return Group(np.concatenate([images for images, _ in both]), np.concatenate([labels for _, labels in both]))
-
-
 def calibrate(network: nn.Module, validation_images: Group, coverage: float) -> dict[str, float]:
     """The temperature, and the confidence below which the classifier abstains."""
     scores = logits(network, validation_images.images)
@@ -148,7 +141,7 @@ def main() -> None:
     params = TrainParams.load()
     on = device(params.device)
     real, synthetic, labelled = map(Prepared.load, (paths.PREPARED, paths.SYNTHETIC, paths.LABELS))
-    validation_images = validation(real, synthetic)
+    validation_images = Group(*validation(real, synthetic))
     plan = recipe(params, int((real.splits == Split.TRAIN).sum()))
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)

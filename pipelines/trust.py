@@ -25,6 +25,7 @@ class FeedbackParams(stage.Params, section="feedback"):
     golden_labels: int = Field(ge=1, description="of golden pictures, which a labeller needs to be trusted")
     golden_floor: float = Field(gt=0.5, lt=1, description="share of these that must be right")
     one_is_enough: bool = Field(description="take a label that one untrusted person gave and nobody contradicts")
+    hold_contradicted: bool = Field(description="hold back untrusted labels where the model is sure of another class")
     caller_share: float = Field(gt=0, le=1, description="of the taken labels, for the untrusted ones of a caller")
     significance: float = Field(gt=0, lt=0.5, description="the chance that an innocent person or day is held back")
     tolerance: float = Field(gt=0, lt=0.5, description="by which a person may disagree more often than the others")
@@ -93,7 +94,12 @@ def judge(feedback: Feedback, params: FeedbackParams) -> Outcome:
     trusted = ledger.open & is_labeller & _are(people.trusted, rows["by"])
     found = _hold_back_suspects(feedback, pictures, trusted, ledger, params)
     _settle(rows, pictures, trusted, ledger, params)
-    flagged = _hold_back_contradicted(feedback, ledger)
+    flagged = contradicted(feedback, np.flatnonzero(ledger.verdict == Verdict.TAKEN))
+    if params.hold_contradicted:
+        doubtful = np.flatnonzero(flagged)
+        doubtful = doubtful[~_by_trusted(ledger, doubtful)]
+        ledger.reopen(doubtful)
+        ledger.put(doubtful, Verdict.HELD_BACK, "confident learning: the model is sure of another class")
     _cap(rows, ledger, params.caller_share)
     judged = Judged(ledger.verdict, ledger.reason, tuple(ledger.reasons), splits(rows, pictures, params.judge), flagged)
     return Outcome(judged, found, people)
@@ -227,19 +233,15 @@ def _take(rows: NDArray[Any], own: Iterable[int], label: int, reason: str, ledge
     ledger.put([row for row in own if rows["label"][row] != label], Verdict.MERGED, "outvoted")
 
 
-def _hold_back_contradicted(feedback: Feedback, ledger: Ledger) -> NDArray[np.bool_]:
-    """Holds back what confident learning reads as another class, unless a trusted person said it. Returns all such."""
-    rows = feedback.rows
-    taken = np.flatnonzero(ledger.verdict == Verdict.TAKEN)
-    labels = rows["label"][taken].astype(np.int64)
+def contradicted(feedback: Feedback, taken: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of the rows `taken` look wrong: confident learning and the model's answer agree on another class.
+
+    Of a class whose few pictures were all misread, most others reach the threshold; so the answer must be it, too.
+    """
+    labels = feedback.rows["label"][taken].astype(np.int64)
     confident = confident_classes(labels, feedback.probabilities[taken])
-    # Of a class whose few pictures were all misread, most others reach the threshold: the answer must be it, too.
-    wrong = taken[(confident != labels) & (confident == rows["predicted"][taken])]
-    flagged = np.zeros(len(rows), np.bool_)
-    flagged[wrong] = True
-    doubtful = wrong[~_by_trusted(ledger, wrong)]
-    ledger.reopen(doubtful)
-    ledger.put(doubtful, Verdict.HELD_BACK, "confident learning: the model is sure of another class")
+    flagged = np.zeros(len(feedback.rows), np.bool_)
+    flagged[taken[(confident != labels) & (confident == feedback.rows["predicted"][taken])]] = True
     return flagged
 
 

@@ -1,10 +1,10 @@
-"""The mixture of a batch, the length of a training, and the validation images."""
+"""The mixture of a batch, and the length of a training."""
 
 import numpy as np
 import pytest
 
 from pipelines.artefacts import Prepared, Split
-from pipelines.train import TrainParams, groups, recipe, validation
+from pipelines.train import TrainParams, groups, recipe
 from tests.bundles import DIGITS
 from tests.conftest import REPOSITORY
 
@@ -61,9 +61,3 @@ def test_many_real_images_train_longer():
     assert recipe(params, 1_000).images_seen == 100_000
     assert recipe(params, 54_000).images_seen == 15 * 54_000
     assert recipe(params, 54_000).report_every == 81_000
-
-
-def test_the_validation_images_are_real_and_synthetic():
-    real, synthetic = prepared(30, range(10), Split.VALIDATION), prepared(20, range(10), Split.VALIDATION)
-    assert len(validation(real, synthetic).images) == 50
-    assert len(validation(both(real, prepared(5, [1])), SYNTHETIC).images) == 30

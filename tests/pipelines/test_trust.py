@@ -139,6 +139,9 @@ def test_what_the_model_is_sure_to_be_another_class_is_held_back_unless_a_truste
     assert verdicts == [HELD_BACK, MERGED, TAKEN, MERGED, TAKEN]
     assert outcome.texts[outcome.reasons[200]] == "confident learning: the model is sure of another class"
     assert np.flatnonzero(outcome.flagged).tolist() == [200, 204]
+    lenient = judge(send.feedback(), UNCAPPED.model_copy(update={"hold_contradicted": False})).judged
+    assert lenient.verdicts[200:].tolist() == [TAKEN, MERGED, TAKEN, MERGED, TAKEN]
+    assert np.array_equal(lenient.flagged, outcome.flagged)
 
 
 def test_a_suspicious_persons_labels_are_held_back(send):
