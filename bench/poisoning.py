@@ -1,15 +1,14 @@
-"""Measures what wrong labels cost: 5 % of people's labels are flipped, at random or from 4 to 9, and a model is trained.
+"""Measures what wrong labels cost: a model is trained on people's labels, of which 5 % are flipped.
 
-    python -m bench.poisoning [--images 30000] [--pictures 2000] [--seeds 3]       (about 10 minutes on 2 cores)
+    python -m bench.poisoning [--images 24000] [--pictures 2000] [--seeds 3]        (about 10 minutes on one core)
 
 A first model is trained on the default data, without some styles of writing. People send drawn pictures in all styles.
-Each picture has two labels, of its sender and of another person, of which some are honestly wrong. The labels go
-through `pipelines.feedback` and the stage `labels`, as in production, or are believed: the newest one of each picture is
-trained on. Every model is judged on other drawn pictures, with true labels. A line compares with the same training
-without flipped labels.
+Each picture has two labels, of its sender and of another person; a few are honestly wrong. Labels are flipped at
+random, or from 4 to 9. They go through `pipelines.feedback` and the stage `labels`, as in production ("judged"), or the
+newest one of each picture is trained on ("believed"). Every model is judged on other drawn pictures, with true labels.
+A line compares with the same training without flipped labels.
 """
 
-import argparse
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,8 @@ UNSEEN: Final = (
     "flag",
     "crossed",
     "serif",
-)  # words for styles of the pictures sent
+)  # words for styles
+DRAWN: Final[dict[str, object]] = {"digits": 8_000, "outliers": 800, "validation": 800, "without": UNSEEN}
 PEOPLE: Final = 60
 DAYS: Final = 14
 FLIPPED: Final = 0.05  # share of all labels
@@ -129,12 +129,14 @@ ATTACKS: Final[dict[str, Attack]] = {
     "4 to 9, by two who agree": aimed_two,
 }
 
+BELIEVED: Final = ("random, by everybody", "4 to 9, by everybody", "4 to 9, by two who agree")
+
 
 def fit(seed: int, images: int, real: Prepared, drawn: Prepared, labelled: Prepared) -> CNN:
     """A model of the pipeline's own training, on `images` images."""
     params = TrainParams.load().model_copy(update={"images_seen": images, "passes": 0, "reports": 1, "seed": seed})
     torch.manual_seed(seed)
-    network = CNN(params.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: CNN = CNN(params.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = recipe(params, int((real.splits == Split.TRAIN).sum()))
     for _ in train(network, groups(real, drawn, labelled, params), Group(*validation(real, drawn)), plan):
         pass
@@ -178,19 +180,19 @@ class World:
     def made(cls, seed: int, images: int, pictures: int) -> "World":
         source, settings = ingest.digits(), PrepareParams.load()
         splits = split(source, test=settings.test, validation=settings.validation, seed=settings.seed)
-        few = {"digits": 8_000, "outliers": 800, "validation": 800, "without": UNSEEN, "seed": seed}
         real = prepare(source, splits)
-        drawn = synthesize(SynthesizeParams.load().model_copy(update=few), real.classes)
+        drawn = synthesize(SynthesizeParams.load().model_copy(update=DRAWN | {"seed": seed}), real.classes)
         pixels, truth = write(pictures, hand=CAREFUL, styles=without(()), seed=(seed, 10**6), classes=DIGITS)
         held_out = Group(*write(HELD_OUT, hand=CAREFUL, styles=without(()), seed=(seed, 10**6 + 1), classes=DIGITS))
         network = fit(seed, images, real, drawn, Prepared(real.images[:0], real.labels[:0], real.classes,
                                                           real.splits[:0], real.rows[:0]))  # fmt: skip
         return cls(real, drawn, pixels, truth, held_out, network)
 
-    def accuracy(self, network: CNN, digit: int | None = None) -> float:
-        """On the held-out pictures, or on those of one digit."""
-        right = logits(network, self.held_out.images).argmax(axis=1) == self.held_out.labels
-        return float(right[self.held_out.labels == digit].mean() if digit is not None else right.mean())
+    def right(self, network: CNN) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which of the held-out pictures it reads rightly."""
+        read: np.ndarray[tuple[int], np.dtype[np.bool_]]
+        read = logits(network, self.held_out.images).argmax(axis=1) == self.held_out.labels
+        return read
 
 
 @dataclass
@@ -201,16 +203,18 @@ class Found:
     on_4: float
     wrong: int  # of the labels that were trained on
     trained_on: int
-    why: str  # what became of the flipped labels that are not trained on
+    suspects: str  # who was held back, and why
 
 
-def trained(world: World, feedback: Feedback, sent: Sent, seed: int, images: int) -> Found:
+def trained(world: World, feedback: Feedback, outcome: Outcome, sent: Sent, seed: int, images: int) -> Found:
     chosen = labels(feedback, world.real, LabelsParams.load().min_taken)
     network = fit(seed, images, world.real, world.drawn, chosen)
     rows = chosen.rows[chosen.splits == Split.TRAIN]
     truth = sent.truth[np.array([int(name, 16) for name in feedback.rows["prediction_id"][rows]], int)]
     wrong = int((feedback.rows["label"][rows] != truth).sum())
-    return Found(world.accuracy(network), world.accuracy(network, 4), wrong, len(rows), "")
+    right = world.right(network)
+    why = "; ".join(dict.fromkeys(f"{suspect.who} {suspect.why}" for suspect in outcome.suspects))
+    return Found(float(right.mean()), float(right[world.held_out.labels == 4].mean()), wrong, len(rows), why)
 
 
 def measure(seed: int, images: int, pictures: int) -> tuple[float, dict[tuple[str, str], Found]]:
@@ -225,10 +229,11 @@ def measure(seed: int, images: int, pictures: int) -> tuple[float, dict[tuple[st
         everything = extended(Feedback.empty(DIGITS), rows_of(sent, world.pixels, world.network), [], VERSION)
         outcome = judge(everything, FeedbackParams.load())
         judged = everything.with_judged(outcome.judged)
-        found[name, "judged"] = trained(world, judged, sent, seed, images)
-        found[name, "judged"].why = "; ".join(sorted({f"{s.kind} {s.who}: {s.why}" for s in outcome.suspects}))
-        found[name, "believed"] = trained(world, believed(everything, outcome), sent, seed, images)
-    return world.accuracy(world.network), found
+        found[name, "judged"] = trained(world, judged, outcome, sent, seed, images)
+        if name in BELIEVED:
+            all_of_them = believed(everything, outcome)
+            found[name, "believed"] = trained(world, all_of_them, outcome, sent, seed, images)
+    return float(world.right(world.network).mean()), found
 
 
 def _points(differences: list[float]) -> str:
@@ -239,25 +244,25 @@ def _points(differences: list[float]) -> str:
 
 def main() -> None:
     parser = command.Parser("poisoning", __doc__)
-    parser.add_argument("--images", type=command.count, default=30_000, help="that each training sees")
+    parser.add_argument("--images", type=command.count, default=24_000, help="that each training sees")
     parser.add_argument("--pictures", type=command.count, default=2_000, help="that people send")
     parser.add_argument("--seeds", type=command.count, default=3)
-    arguments: argparse.Namespace = parser.parse_args()
-    torch.set_num_threads(TrainParams.load().threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
     runs = [measure(seed, arguments.images, arguments.pictures) for seed in range(arguments.seeds)]
-    before, clean = (statistics.mean(values) for values in zip(
-        *((first, found["none", "judged"].accuracy) for first, found in runs), strict=True))  # fmt: skip
+    before = statistics.mean(first for first, _ in runs)
+    clean = statistics.mean(found["none", "judged"].accuracy for _, found in runs)
     print(f"the first model reads {before:.2%}; trained again with honest labels, {clean:.2%}\n")
-    print("| flipped | labels | wrong, of those trained on | accuracy, points | of these on 4 | held back |")
+    print("| flipped | labels | wrong, of those trained on | accuracy, points | on 4, points | held back |")
     print("|---|---|---|---|---|---|")
-    for name in ATTACKS:
-        for how in ("judged", "believed"):
-            of_all, of_4 = (
-                _points([getattr(found[name, how], what) - getattr(found["none", how], what) for _, found in runs])
-                for what in ("accuracy", "on_4")
-            )
-            wrong = ", ".join(f"{found[name, how].wrong} of {found[name, how].trained_on:,}" for _, found in runs)
-            print(f"| {name} | {how} | {wrong} | {of_all} | {of_4} | {runs[0][1][name, how].why} |")
+    for name, how in runs[0][1]:
+        of_all, of_4 = (
+            _points([getattr(found[name, how], what) - getattr(found["none", "judged"], what) for _, found in runs])
+            for what in ("accuracy", "on_4")
+        )
+        wrong = ", ".join(f"{found[name, how].wrong} of {found[name, how].trained_on:,}" for _, found in runs)
+        held = runs[0][1][name, how].suspects if how == "judged" else ""
+        print(f"| {name} | {how} | {wrong} | {of_all} | {of_4} | {held} |")
 
 
 if __name__ == "__main__":

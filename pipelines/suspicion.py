@@ -72,8 +72,8 @@ def log_evidence(wrong: Any, count: Any, rate: Any) -> Any:
 def suspects(opinions: Opinions, classes: int, limits: Limits) -> list[Suspect]:
     """Everybody and every day that passes the limits.
 
-    Each person is tested for contradicting trusted people, for disagreeing with the model, and for each pair of a
-    prediction and a label; each day, all people together, for each pair. The significance is shared among all tests.
+    Each person is tested for contradicting trusted people, for disagreeing with the model, and for each pair of a label
+    and a prediction; each day, all people together, for each pair. The significance is shared among all tests.
     Where trusted people have confirmed labels against the model, these are no reason.
     """
     pairs = classes * (classes - 1)
@@ -111,23 +111,27 @@ def _disagreeing(opinions: Opinions, limits: Limits, bound: float) -> Iterator[S
 
 
 def _pairs(opinions: Opinions, kind: str, units: NDArray[Any], limits: Limits, bound: float) -> Iterator[Suspect]:
-    """The units that give one label to the pictures of one prediction. Of a day only these labels are held back."""
+    """The units whose pictures of one label the model read as another one. Of a day only these labels are held back.
+
+    Among equal labels, since units may have other shares of the classes: whoever sends fours alone has the model's
+    errors on fours, as the others have.
+    """
     differs = opinions.differs
     of_pair = np.stack([opinions.predicted[differs], opinions.labels[differs]]).astype(np.int64)
     for predicted, label in np.unique(of_pair, axis=1).T.tolist():
-        asked = opinions.predicted == predicted
-        changed = asked & (opinions.labels == label)
+        labelled = opinions.labels == label
+        changed = labelled & (opinions.predicted == predicted)
         for unit in np.unique(units[changed]):
             own = units == unit
-            if kind == "day" and not (asked & ~own).any():
+            if kind == "day" and not (labelled & ~own).any():
                 continue  # no other day to compare with
-            rate = _allowed(changed & ~own, asked & ~own, limits)
+            rate = _allowed(changed & ~own, labelled & ~own, limits)
             wrong = changed & own
-            evidence = log_evidence(wrong.sum(), (asked & own).sum(), rate)
+            evidence = log_evidence(wrong.sum(), (labelled & own).sum(), rate)
             if evidence >= bound and not _cleared(opinions, wrong, limits):
                 why = f"labels pictures {label} that the model reads as {predicted}"
                 held = own if kind == "person" else wrong
-                yield _suspect(kind, unit, why, wrong, asked & own, rate, evidence, held)
+                yield _suspect(kind, unit, why, wrong, labelled & own, rate, evidence, held)
 
 
 def _allowed(wrong: NDArray[np.bool_], others: NDArray[np.bool_], limits: Limits) -> float:
@@ -147,5 +151,5 @@ def _suspect(
     held: NDArray[np.bool_],
 ) -> Suspect:  # fmt: skip
     name = who.decode() if kind == "person" else str(np.datetime64(int(who), "D"))
-    return Suspect(kind, name, why, int(wrong.sum()), int(asked.sum()), round(rate, 4), round(evidence / np.log(10), 2),
-                   np.flatnonzero(held))  # fmt: skip
+    return Suspect(kind, name, why, int(wrong.sum()), int(asked.sum()), round(rate, 4),
+                   round(float(evidence / np.log(10)), 2), np.flatnonzero(held))  # fmt: skip

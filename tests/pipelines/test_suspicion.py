@@ -63,6 +63,14 @@ def test_a_person_who_labels_at_random_is_held_back_with_all_labels():
     assert all(other.who == "p7" for other in others)
 
 
+def test_a_person_who_sends_one_class_alone_is_not_held_back():
+    columns = crowd(each=200, misread=0.05)
+    own = columns["people"] == b"p7"
+    columns["labels"][own], columns["predicted"][own] = 4, 4
+    columns["predicted"][np.flatnonzero(own)[:10]] = 9  # an error in twenty, all alike: nobody else labels a 9 as 4
+    assert found(columns) == []
+
+
 def test_a_person_who_changes_one_class_is_held_back():
     columns = crowd(each=100)
     fours = (columns["people"] == b"p7") & (columns["predicted"] == 4)
