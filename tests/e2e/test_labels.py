@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def file_of(path, count):
-    """`count` pictures, each labelled by a trusted person and from another caller, as `pipelines.feedback` writes them."""
+    """`count` pictures, each of another caller and labelled by a trusted person, as `pipelines.feedback` writes them."""
     send = Sender()
     send.golden_pictures("dan", right=PARAMS.golden_labels)
     for number in range(count):
