@@ -1,5 +1,6 @@
 """Identifiers."""
 
+import hashlib
 import random
 import time
 
@@ -15,3 +16,17 @@ def new_id() -> str:
     bits = random.getrandbits(74)
     moment = time.time_ns() // 1_000_000
     return f"{moment << 80 | _VERSION | bits >> 62 << 64 | bits & 0x3FFFFFFFFFFFFFFF:032x}"
+
+
+def earlier(than: str, seconds: float) -> str:
+    """What sorts before every id made at most `seconds` before the id `than`, and after every older one."""
+    moment = int(than[:12], 16) - round(1000 * seconds)
+    return f"{max(0, moment):012x}"
+
+
+def golden_id(model_version: str, place: int) -> str:
+    """The prediction id that labels of a bundle's golden picture have. No prediction has it.
+
+    `place` is the picture's place in golden.npz, from 0.
+    """
+    return hashlib.sha256(f"golden {model_version} {place}".encode()).hexdigest()[:32]
