@@ -16,6 +16,7 @@ from journal.urls import OFF
 from journal.writer import Journal
 from service import metrics
 from service.bundles import Bundles, Shadow
+from service.callers import Callers
 from service.decoding.pool import Decoders
 from service.edge import problems
 from service.edge.admission import Admission
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             admission = Admission(chosen.max_in_flight, chosen.wait_seconds, lambda: reader.waiting)
             heartbeat = Heartbeat()
             journal = open_journal(chosen)
-            serving = State(chosen, admission, bundles, reader, journal, decoders)
+            serving = State(chosen, admission, bundles, reader, journal, Callers(chosen.caller_secret), decoders)
             probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi

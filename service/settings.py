@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[str, AfterValidator(_digests)] = Field(
         "", description="SHA-256 digests of the accepted API keys, separated by commas; empty accepts everybody"
     )
+    caller_secret: str = Field(
+        "", description="secret of the hashes that stand for callers in the journal; the same in all replicas"
+    )
     trusted_proxies: Annotated[str, AfterValidator(_words)] = Field(
         "", description="addresses of proxies whose X-Forwarded-For names the client, separated by commas; * trusts all"
     )

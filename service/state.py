@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from journal.writer import Journal
 from service.bundles import Bundles
+from service.callers import Callers
 from service.decoding.pool import Decoders
 from service.edge.admission import Admission
 from service.reader import Reader
@@ -21,6 +22,7 @@ class State:
     bundles: Bundles
     reader: Reader
     journal: Journal | None
+    callers: Callers
     decoders: Decoders  # for pictures that would hold up the event loop
 
 

@@ -56,7 +56,7 @@ async def feedback(call: Call, serving: State) -> Response:
     if serving.journal is None:
         raise Problem("no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
     try:
-        await serving.journal.feedback(LabelRow(sent.prediction_id, place))
+        await serving.journal.feedback(LabelRow(sent.prediction_id, place, by=serving.callers.hashed(call.caller)))
     except JournalFull as error:
         raise Problem("journal-full", f"the label was not kept: {error}", retry_after=60) from None
     except JournalUnavailable as error:

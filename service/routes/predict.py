@@ -97,7 +97,8 @@ _PARAMETERS: Final[dict[str, Any]] = {
 async def predict(call: Call, serving: State) -> Response:
     """The digit in an image: as the multipart field `image`, as the raw body, or as base64 in JSON."""
     explain, tag = _options(call)
-    answer = _answer(serving, await _read(serving, call.caller, image_bytes(call)), tag, explain=explain)
+    reading = await _read(serving, call.caller, image_bytes(call))
+    answer = _answer(serving, reading, tag, call.caller, explain=explain)
     return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -119,7 +120,7 @@ async def predict_batch(call: Call, serving: State) -> Response:
     entries = [
         problems.details(problems.of(outcome)).model_dump()
         if isinstance(outcome, Exception)
-        else _answer(serving, next(readings), tag, explain=explain)
+        else _answer(serving, next(readings), tag, call.caller, explain=explain)
         for outcome in outcomes
     ]
     return Answer(orjson.dumps({"predictions": entries}, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -149,11 +150,11 @@ async def _read(serving: State, caller: str, data: bytes) -> Reading:
     return await serving.reader.infer(pixels)
 
 
-def _answer(serving: State, reading: Reading, tag: str | None, *, explain: bool) -> dict[str, object]:
+def _answer(serving: State, reading: Reading, tag: str | None, caller: str, *, explain: bool) -> dict[str, object]:
     """The answer for one picture, which the journal gets, too."""
     (digit, confidence, probabilities, abstained), pixels, version = reading
     prediction_id = new_id()
-    record(serving, reading, prediction_id, tag)
+    record(serving, reading, prediction_id, tag, caller)
     labels = serving.bundles.labels
     answer: dict[str, object] = {
         labels.field: labels.values[digit],

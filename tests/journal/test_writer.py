@@ -27,6 +27,7 @@ from journal.migrations import upgrade
 from journal.rows import TAG, LabelRow, PredictionRow
 from journal.writer import ROW_BYTES, Journal
 from model.canonical import canonical
+from service.callers import Callers
 from tests.bundles import DIGITS, png
 from tests.service.memory import grown
 from tests.waiting import until
@@ -52,7 +53,7 @@ def row(**changes):
 
 
 def test_predictions_and_feedback_are_kept_whole(serve, either):
-    service = serve(journal=either)
+    service = serve(journal=either, caller_secret="secret")
     answers = [service.http.post("/predict", content=data, headers={"X-Tag": "a tag"}).json() for data in PICTURES]
     said = {"prediction_id": answers[4]["prediction_id"], "label": 9}
     response = service.http.post("/feedback", json=said)
@@ -66,6 +67,7 @@ def test_predictions_and_feedback_are_kept_whole(serve, either):
             answer["digit"], answer["abstained"], answer["model_version"],
         )  # fmt: skip
         assert row.tag == "a tag"
+        assert row.caller == Callers("secret").hashed("127.0.0.1")
         assert abs(row.time - time.time()) < 600
         assert np.frombuffer(row.probabilities, "<f4").tolist() == pytest.approx(answer["probabilities"], abs=1e-7)
         import io
@@ -75,6 +77,8 @@ def test_predictions_and_feedback_are_kept_whole(serve, either):
         assert np.array_equal(tables.unpack(row.image), canonical(Image.open(io.BytesIO(data))))
     (label,) = rows(either, tables.feedback)
     assert (label.prediction_id, label.label) == (answers[4]["prediction_id"], 9)
+    assert (label.by, label.role, label.asked) == (Callers("secret").hashed("127.0.0.1"), "caller", "volunteered")
+    assert (label.seconds, label.blind) == (None, None)
 
 
 def test_v2_and_batch_are_kept_too(serve, url):
@@ -83,7 +87,9 @@ def test_v2_and_batch_are_kept_too(serve, url):
     tensor = {"name": "image", "datatype": "UINT8", "shape": [3, 1, 28, 28], "data": DIGITS[:3].ravel().tolist()}
     service.http.post("/v2/models/digits/infer", json={"inputs": [tensor]})
     assert service.stop() == 0
-    assert len(rows(url, tables.predictions)) == 13
+    kept = rows(url, tables.predictions)
+    assert len(kept) == 13
+    assert {row.caller for row in kept} == {Callers("").hashed("127.0.0.1")}
 
 
 def test_what_is_queued_is_written_at_the_end(url):
