@@ -108,8 +108,10 @@ def open_journal(settings: Settings) -> Journal | None:
             settings.journal,
             settings.journal_queue,
             settings.journal_max_bytes,
+            settings.journal_days,
             written=metrics.JOURNAL_WRITTEN.inc,
             dropped=metrics.JOURNAL_DROPPED.inc,
+            removed=metrics.JOURNAL_REMOVED.inc,
         )
     except WrongUrl as error:
         raise SettingsError(str(error)) from None

@@ -61,6 +61,7 @@ JOURNAL_FULL: Final = Gauge(
 )
 JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
 JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that were not kept")
+JOURNAL_REMOVED: Final = Counter("neocog_journal_removed", "old predictions that made room, or had their time")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
 LOG_DROPPED: Final = Counter("neocog_log_dropped", "lines of the log that were not written")
 RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])

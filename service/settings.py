@@ -80,7 +80,10 @@ class Settings(BaseSettings):
         10_000, ge=1, description="predictions that may wait for the journal; more are dropped and counted"
     )
     journal_max_bytes: int = Field(
-        0, ge=0, description="bound of SQLite's file, whose last tenth is for labels; 0 sets no bound"
+        0, ge=0, description="bound of SQLite's file, in which the oldest unlabelled predictions make room; 0 sets none"
+    )
+    journal_days: float = Field(
+        0, ge=0, description="age at which a prediction that nobody labelled is removed; 0 keeps it for ever"
     )
     redis: str = Field("", description="redis://…, to share rate limits and idempotent replay between replicas")
     rate_limit: Annotated[str, AfterValidator(_rate)] = Field(
