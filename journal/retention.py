@@ -63,13 +63,12 @@ def main() -> None:
     days = parser.parse_args().days
     if not days >= 0:
         parser.error(f"{days:g} days are no age")
-    removed, last = 0, ""
+    removed, after = 0, ""
     try:
         database = Database(from_environment())
         before = first_id(time.time() - days * DAY)
-        while last is not None:
-            found = database.remove(last, before, BATCH)
-            removed, last = removed + found.removed, found.last
+        while (found := database.remove(after, before, BATCH)).last is not None:
+            removed, after = removed + found.removed, found.last
     except JournalError as error:
         sys.exit(f"neocog: {error}")
     print(f"{removed:,} predictions are removed")

@@ -41,7 +41,8 @@ class Journal:
     """The queue and the thread that empties it. Raises `WrongUrl`.
 
     `days` is the age at which a prediction without a label is removed; 0 keeps all. `written`, `dropped` and `removed`
-    are called with the number of predictions, from whichever thread it happens in; without them nobody counts. The writer thread imports SQLAlchemy, so that the service is ready a third of a second sooner.
+    are called with the number of predictions, from whichever thread it happens in; without them nobody counts. The
+    writer thread imports SQLAlchemy, so that the service is ready a third of a second sooner.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Journal:
                 if self._database is None or not self._database.migrating:
                     self._silent = True
                     raise JournalSilent(f"the database has not answered after {ANSWER} seconds")
-            return made.result()
+            answer: T = made.result()
+            return answer
         finally:
             made.cancel()
             self._calls -= 1

@@ -27,15 +27,16 @@ from service.edge.probes import Probes
 from service.edge.protocol import Door
 from service.edge.routing import Table, open_to_all
 from service.edge.startup import OneLineAtStart, collect_rarely
+from service.labelling import Labelling
 from service.openapi import described
 from service.reader import Reader
 from service.readiness import Heartbeat
-from service.routes import feedback, operations, page, predict, v2
+from service.routes import feedback, label, operations, page, predict, v2
 from service.settings import Settings, SettingsError
 from service.state import State
 
 WELCOME: Final = "Send `/predict` a picture of a digit: any size, dark on light or light on dark, anywhere in it."
-ROUTERS: Final = (predict.router, feedback.router, v2.router, operations.router, page.router)
+ROUTERS: Final = (predict.router, feedback.router, label.router, v2.router, operations.router, page.router)
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -50,8 +51,10 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             reader = Reader(bundles, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight, chosen.wait_seconds, lambda: reader.waiting)
             heartbeat = Heartbeat()
+            callers = Callers(chosen.caller_secret)
+            labelling = Labelling(chosen, callers)
             journal = open_journal(chosen)
-            serving = State(chosen, admission, bundles, reader, journal, Callers(chosen.caller_secret), decoders)
+            serving = State(chosen, admission, bundles, reader, journal, callers, labelling, decoders)
             probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from journal.urls import DEFAULT
@@ -26,6 +26,12 @@ def _digests(text: str) -> str:
     if not all(_DIGEST.fullmatch(digest) for digest in _words(text).split(",") if digest):
         raise ValueError("SHA-256 digests of 64 hexadecimal digits, with commas between them")
     return _words(text)
+
+
+def _with_secret(text: str, info: ValidationInfo) -> str:
+    if text and not info.data.get("caller_secret"):
+        raise ValueError("digests with NEOCOG_CALLER_SECRET set, which signs what /label shows")
+    return text
 
 
 def _rate(text: str) -> str:
@@ -93,7 +99,11 @@ class Settings(BaseSettings):
         "", description="SHA-256 digests of the accepted API keys, separated by commas; empty accepts everybody"
     )
     caller_secret: str = Field(
-        "", description="secret of the hashes that stand for callers in the journal; the same in all replicas"
+        "",
+        description="secret that hashes callers for the journal and signs what /label shows; replicas share it",
+    )
+    labeller_keys: Annotated[str, AfterValidator(_digests), AfterValidator(_with_secret)] = Field(
+        "", description="SHA-256 digests of the API keys whose holders may use /label; empty: nobody may"
     )
     trusted_proxies: Annotated[str, AfterValidator(_words)] = Field(
         "", description="addresses of proxies whose X-Forwarded-For names the client, separated by commas; * trusts all"

@@ -9,6 +9,7 @@ from service.bundles import Bundles
 from service.callers import Callers
 from service.decoding.pool import Decoders
 from service.edge.admission import Admission
+from service.labelling import Labelling
 from service.reader import Reader
 from service.settings import Settings
 
@@ -23,6 +24,7 @@ class State:
     reader: Reader
     journal: Journal | None
     callers: Callers
+    labelling: Labelling
     decoders: Decoders  # for pictures that would hold up the event loop
 
 

@@ -10,27 +10,24 @@ The hot path, from the first byte to the last. `service.edge.front` calls `predi
 """
 
 import asyncio
-import base64
-import io
 import time
 from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
 from fastapi import APIRouter
-from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from journal.ids import new_id
 from journal.rows import TAG
-from model.canonical import Pixels
 from model.canonical.images import plain_png
 from service.edge import problems
 from service.edge.calls import Call
 from service.edge.problems import Problem, ProblemDetails
 from service.edge.routing import direct
 from service.edge.upload import image_bytes, many_image_bytes, request_body
+from service.pictures import data_url
 from service.reader import Reading
 from service.record import record
 from service.state import State
@@ -165,11 +162,5 @@ def _answer(serving: State, reading: Reading, tag: str | None, caller: str, *, e
         "model_version": version,
     }
     if explain:
-        answer["seen"] = _data_url(pixels)
+        answer["seen"] = data_url(pixels)
     return answer
-
-
-def _data_url(pixels: Pixels) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
