@@ -18,6 +18,7 @@ from service import metrics
 from service.bundles import Bundles, Shadow
 from service.callers import Callers
 from service.decoding.pool import Decoders
+from service.drift import Drift
 from service.edge import problems
 from service.edge.admission import Admission
 from service.edge.buffers import Buffers
@@ -31,12 +32,20 @@ from service.labelling import Labelling
 from service.openapi import described
 from service.reader import Reader
 from service.readiness import Heartbeat
-from service.routes import feedback, label, operations, page, predict, v2
+from service.routes import drift, feedback, label, operations, page, predict, v2
 from service.settings import Settings, SettingsError
 from service.state import State
 
 WELCOME: Final = "Send `/predict` a picture of a digit: any size, dark on light or light on dark, anywhere in it."
-ROUTERS: Final = (predict.router, feedback.router, label.router, v2.router, operations.router, page.router)
+ROUTERS: Final = (
+    predict.router,
+    feedback.router,
+    label.router,
+    v2.router,
+    operations.router,
+    drift.router,
+    page.router,
+)
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -54,7 +63,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             callers = Callers(chosen.caller_secret)
             labelling = Labelling(chosen, callers)
             journal = open_journal(chosen)
-            serving = State(chosen, admission, bundles, reader, journal, callers, labelling, decoders)
+            serving = State(
+                chosen, admission, bundles, reader, journal, callers, labelling, Drift(journal, bundles), decoders
+            )
             probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi

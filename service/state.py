@@ -8,6 +8,7 @@ from journal.writer import Journal
 from service.bundles import Bundles
 from service.callers import Callers
 from service.decoding.pool import Decoders
+from service.drift import Drift
 from service.edge.admission import Admission
 from service.labelling import Labelling
 from service.reader import Reader
@@ -25,6 +26,7 @@ class State:
     journal: Journal | None
     callers: Callers
     labelling: Labelling
+    drift: Drift
     decoders: Decoders  # for pictures that would hold up the event loop
 
 
