@@ -105,22 +105,20 @@ def mixture(model: Model, images: Pixels, labels: NDArray[np.int64], share: floa
 
 
 def at_random(pool: Images, count: int, rng: Generator) -> list[int]:
-    return rng.permutation(len(pool.pixels))[:count].tolist()
+    return [int(row) for row in rng.permutation(len(pool.pixels))[:count]]
 
 
 def least_sure(pool: Images, count: int, _: Generator) -> list[int]:
-    return np.argsort(margins(pool.probabilities), kind="stable")[:count].tolist()
+    return [int(row) for row in np.argsort(margins(pool.probabilities), kind="stable")[:count]]
 
 
 def as_label_does(pool: Images, count: int, rng: Generator) -> list[int]:
     """One in `AUDITS` at random, from a part of the pool that is set aside; the others as `model.selection` says."""
     aside = rng.random(len(pool.pixels)) < 1 / AUDITS
     audits, rest = np.flatnonzero(aside), np.flatnonzero(~aside)
-    chosen: list[int] = []
-    taken = rng.permutation(audits)[: count // AUDITS].tolist()
+    taken = [int(row) for row in rng.permutation(audits)[: count // AUDITS]]
     found = choose(pool.probabilities[rest], pool.pixels[rest], count - len(taken), labelled=[0] * 10)
-    chosen = [int(rest[one.row]) for one in found]
-    return taken + chosen
+    return taken + [int(rest[one.row]) for one in found]
 
 
 WAYS: Final[dict[str, Callable[[Images, int, Generator], list[int]]]] = {

@@ -13,7 +13,7 @@ from journal.rows import ROLES
 from journal.tables import feedback, predictions, unpack
 from model.canonical import SIDE, Pixels
 
-NEWEST: Final = 5_000  # predictions that are looked at; reading them takes some 50 ms
+NEWEST: Final = 5_000  # predictions that are looked at; reading and choosing take some 150 ms
 LABELLER: Final = ROLES[1]
 
 
