@@ -147,7 +147,7 @@ def test_routes_that_the_gateway_lets_through_exist(built, bundle_folder):
     with in_process(bundle_folder) as client:
         for match in route["spec"]["rules"][0]["matches"]:
             path = match["path"]["value"].replace("/v2", "/v2/health/live")
-            assert client.get(path).status_code in (200, 405), path
+            assert client.get(path).status_code in (200, 403, 405), path  # 403: nobody has a key for /label here
 
 
 @pytest.mark.parametrize("namespace", ["neocog", "neocog-platform", "neocog-monitoring"])
