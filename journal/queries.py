@@ -1,10 +1,10 @@
 """What stages ask the journal."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Table
 
 from journal.tables import feedback, predictions, unpack
 from model.canonical import Pixels
@@ -40,3 +40,86 @@ def labelled(connection: Connection, *, since: float = 0.0) -> Iterator[Labelled
     )
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Labelled(row.id, row.time, row.model_version, row.digit, row.label, unpack(row.image))
+
+
+class Answered(NamedTuple):
+    """A prediction of any model. Only the watched model's have their image and probabilities."""
+
+    id: str
+    model_version: str
+    abstained: bool
+    caller: str | None
+    image: bytes | None  # as `tables.pack` packs it
+    probabilities: bytes | None
+
+
+def answered(connection: Connection, version: str, *, after: str, before: str, limit: int) -> list[Answered]:
+    """At most `limit` predictions with ids between `after` and `before`, in the order of their ids."""
+    mine = predictions.c.model_version == version
+    query = (
+        sa.select(
+            predictions.c.id,
+            predictions.c.model_version,
+            predictions.c.abstained,
+            predictions.c.caller,
+            sa.case((mine, predictions.c.image)),
+            sa.case((mine, predictions.c.probabilities)),
+        )
+        .where(predictions.c.id > after, predictions.c.id < before)
+        .order_by(predictions.c.id)
+        .limit(limit)
+    )
+    return [Answered(*row) for row in connection.execute(query)]
+
+
+class Heard(NamedTuple):
+    """A label, and what it is about. `model_version` and `digit` are None where the journal lacks the prediction."""
+
+    id: str
+    model_version: str | None
+    digit: int | None
+    label: int
+    asked: str
+    audit: bool  # drawn at random for a labeller: alone unbiased
+    first: bool  # of those for its prediction that have the same `audit`
+
+
+def heard(connection: Connection, *, after: str, before: str, limit: int) -> list[Heard]:
+    """At most `limit` labels with ids between `after` and `before`, in the order of their ids."""
+    earlier = feedback.alias()
+    repeated = sa.exists().where(
+        earlier.c.prediction_id == feedback.c.prediction_id, earlier.c.id < feedback.c.id, _audit(earlier) == _audit(feedback)
+    )  # fmt: skip
+    query = (
+        sa.select(
+            feedback.c.id,
+            predictions.c.model_version,
+            predictions.c.digit,
+            feedback.c.label,
+            feedback.c.asked,
+            _audit(feedback),
+            ~repeated,
+        )
+        .outerjoin_from(feedback, predictions, predictions.c.id == feedback.c.prediction_id)
+        .where(feedback.c.id > after, feedback.c.id < before)
+        .order_by(feedback.c.id)
+        .limit(limit)
+    )
+    return [Heard(*row[:5], bool(row[5]), bool(row[6])) for row in connection.execute(query)]
+
+
+def _audit(of: Table | Any) -> ColumnElement[int]:
+    return sa.case((sa.and_(of.c.asked == "audit", of.c.role == "labeller"), 1), else_=0)
+
+
+def remaining(connection: Connection, *, after: str, before: str) -> int:
+    """How many predictions have ids between `after` and `before`."""
+    query = sa.select(sa.func.count()).where(predictions.c.id > after, predictions.c.id < before)
+    return connection.execute(query).scalar_one()
+
+
+def waiting(connection: Connection, *, since: float) -> int:
+    """How many predictions made at `since` or later were left to a person, and have no label."""
+    labelled_one = sa.exists().where(feedback.c.prediction_id == predictions.c.id)
+    query = sa.select(sa.func.count()).where(predictions.c.time >= since, predictions.c.abstained, ~labelled_one)
+    return connection.execute(query).scalar_one()
