@@ -88,8 +88,10 @@ def heard(connection: Connection, *, after: str, before: str, limit: int) -> lis
     """At most `limit` labels with ids between `after` and `before`, in the order of their ids."""
     earlier = feedback.alias()
     repeated = sa.exists().where(
-        earlier.c.prediction_id == feedback.c.prediction_id, earlier.c.id < feedback.c.id, _audit(earlier) == _audit(feedback)
-    )  # fmt: skip
+        earlier.c.prediction_id == feedback.c.prediction_id,
+        earlier.c.id < feedback.c.id,
+        _audit(earlier) == _audit(feedback),
+    )
     query = (
         sa.select(
             feedback.c.id,
@@ -105,7 +107,10 @@ def heard(connection: Connection, *, after: str, before: str, limit: int) -> lis
         .order_by(feedback.c.id)
         .limit(limit)
     )
-    return [Heard(*row[:5], bool(row[5]), bool(row[6])) for row in connection.execute(query)]
+    return [
+        Heard(row_id, version, digit, label, asked, bool(audit), bool(first))
+        for row_id, version, digit, label, asked, audit, first in connection.execute(query)
+    ]
 
 
 def _audit(of: Table | Any) -> ColumnElement[int]:

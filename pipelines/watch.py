@@ -4,15 +4,14 @@ Exit codes: 0 nothing is wrong, or there is a change alone; 1 it could not be wa
 """
 
 import argparse
-import json
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +26,7 @@ from journal.tables import watch
 from journal.urls import from_environment
 from model import bundle
 from model.bundle import BundleError
+from model.canonical import SIDE
 from model.drift import BadReference, Reference
 from model.epochs import StateError
 from model.predictor import Predictor
@@ -50,25 +50,23 @@ class Watch:
         self._url, self._folder, self._out, self._params = url, folder, out, params
         self.metrics = Metrics()
         self.ended = threading.Event()
-        self._manifest: bytes | None = None
-        self._reader: Reader | None = None
+        self._manifest, self._reader = self._load()
+        self._refused = b""  # the manifest of a bundle that cannot be watched
         self._counted_queue = 0.0
-        self._load()
 
     def round(self, *, restart: bool = False, progress: bool = False) -> dict[str, Any]:
         """Reads what is new, and writes the files. Returns the summary.
 
         Raises `StageError` where the journal or its state cannot be used now.
         """
-        self._load()
+        self._reload()
         reader = self._reader
-        assert reader is not None
         made = self._journal()
         try:
             if restart:
                 reader.restart(made)
             self._read(reader, made, progress=progress)
-            said = summary(reader.state, reader.model.version, time.time())
+            said = summary(reader.state(made), reader.model.version, time.time())
             self._count_queue(made)
             self._write(said)
         except (SQLAlchemyError, StateError) as error:
@@ -77,22 +75,36 @@ class Watch:
             made.dispose()
         return said
 
-    def _load(self) -> None:
-        """Reads the bundle if it has changed. While it is being replaced, the old one is watched on."""
-        with suppress(FileNotFoundError):
-            manifest = (self._folder / bundle.MANIFEST).read_bytes()
-            if manifest == self._manifest:
-                return
+    def _load(self) -> tuple[bytes, Reader]:
+        """The bundle's manifest and a reader for it. Raises `StageError`."""
         try:
+            # The manifest first: if another bundle comes meanwhile, the next round sees another manifest.
+            manifest = (self._folder / bundle.MANIFEST).read_bytes()
             predictor = Predictor.load(self._folder)
             reference = Reference.parse(predictor.reference)
-            manifest = predictor.manifest
-            model = Model(manifest.version, len(manifest.labels), reference, predictor.features)
+            predictor.features(np.zeros((1, SIDE, SIDE), np.uint8))  # refuses a bundle without them
+        except FileNotFoundError:
+            raise StageError(
+                f"there is no bundle at {self._folder}; name one with --bundle, or run dvc repro"
+            ) from None
         except (BundleError, BadReference) as error:
-            if self._reader is None:
-                raise StageError(str(error)) from None
+            raise StageError(str(error)) from None
+        said = predictor.manifest
+        return manifest, Reader(Model(said.version, len(said.labels), reference, predictor.features), self._params)
+
+    def _reload(self) -> None:
+        """Watches the bundle that has come into the folder. Until it can be watched, the old one is."""
+        try:
+            now = (self._folder / bundle.MANIFEST).read_bytes()
+        except OSError:  # it is being replaced
             return
-        self._reader, self._manifest = Reader(model, self._params), manifest
+        if now in (self._manifest, self._refused):
+            return
+        try:
+            self._manifest, self._reader = self._load()
+        except StageError as error:
+            self._refused = now
+            print(f"watch: {error}; the old bundle is watched on", file=sys.stderr, flush=True)
 
     def _journal(self) -> Engine:
         """The journal, migrated. A new one each time: a file that was replaced is then opened anew."""
@@ -153,7 +165,9 @@ def follow(watching: Watch, every: float) -> None:
 
 def line(said: dict[str, Any]) -> str:
     """The summary in one line."""
-    parts = [f"{said['predictions']:,} predictions and {said['labels']:,} audit labels of model {said['model_version']}"]
+    parts = [
+        f"{said['predictions']:,} predictions and {said['labels']:,} audit labels of model {said['model_version']}"
+    ]
     if said["estimated_accuracy"]:
         parts.append("estimated accuracy {mean:.2%} ({low:.2%} to {high:.2%})".format(**said["estimated_accuracy"]))
     if said["error"]:
@@ -168,9 +182,13 @@ def _short(error: Exception) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipelines.watch", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=paths.CHAMPION, help="the model that is watched")
-    parser.add_argument("--out", type=Path, default=paths.WATCH, help="folder for watch.json, report.html, metrics.prom")
+    parser.add_argument(
+        "--out", type=Path, default=paths.WATCH, help="folder for watch.json, report.html, metrics.prom"
+    )
     parser.add_argument("--settle", type=float, help="seconds that replicas have to write; instead of params.yaml's")
-    parser.add_argument("--baseline", type=int, help="first predictions to measure change from; instead of params.yaml's")
+    parser.add_argument(
+        "--baseline", type=int, help="first predictions to measure change from; instead of params.yaml's"
+    )
     parser.add_argument("--strict", action="store_true", help=f"exit with {HARM} for risk, too")
     parser.add_argument("--restart", action="store_true", help="forget what was counted: an alarm's reason is settled")
     parser.add_argument("--follow", action="store_true", help="go on until SIGTERM")

@@ -58,7 +58,7 @@ def _handler(answer: Callable[[str], tuple[bytes, str] | None]) -> type[BaseHTTP
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds that a client may take for its request
 
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             found = answer(self.path.partition("?")[0])
             if found is None:
                 self.send_error(404)

@@ -52,11 +52,10 @@ class Reader:
         self.model, self._params = model, params
         self._place: _Place | None = None  # as it is in the journal; None where that is not known
 
-    @property
-    def state(self) -> State:
-        """What was counted so far. The first `step` or `restart` reads it."""
-        assert self._place is not None
-        return self._place.state
+    def state(self, engine: Engine) -> State:
+        """What was counted so far."""
+        with within(DEADLINE), engine.connect() as connection:
+            return self._found(connection).state
 
     def horizon(self) -> str:
         """The id up to which the journal is taken to be complete."""
@@ -92,7 +91,9 @@ class Reader:
         with within(DEADLINE), engine.connect() as connection:
             place = self._found(connection)
         self._place = None
-        self._commit(engine, place, _Place(State.new(self.model.reference, self._params), place.predictions, place.labels))
+        self._commit(
+            engine, place, _Place(State.new(self.model.reference, self._params), place.predictions, place.labels)
+        )
 
     def _found(self, connection: Connection) -> _Place:
         if self._place is None:

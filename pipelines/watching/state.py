@@ -168,24 +168,30 @@ class State:
             logs = self.evidence.log_evidence()
             average = float(logsumexp(list(logs.values())) - np.log(len(logs)))
             if not self.has("change") and average >= -np.log(self.params.alpha):
-                self._changed(logs, time)
-        estimated, epoch = self.estimated()
-        if not self.has("risk") and 1 - estimated.high > self.tolerated and epoch is not None:
-            detail = {"estimated_accuracy": asdict(estimated), "tolerated_error": self.tolerated}
-            self.alarms.append(Alarm("risk", "estimated accuracy", self.predicted.of(epoch), time, detail))
+                self._changed(self.evidence, logs, time)
+        if not self.has("risk"):
+            self._risk(time)
         if self.curve.due:
+            estimated = self.estimated()
             tens = [value / np.log(10) for value in logs.values()]
             self.curve.add([time, self.counts.counted, estimated.mean, estimated.low, estimated.high, *tens])
         else:
             self.curve.skip()
 
-    def _changed(self, logs: dict[str, float], time: float) -> None:
-        assert self.evidence is not None
+    def _changed(self, evidence: Evidence, logs: dict[str, float], time: float) -> None:
         most = max(logs, key=lambda name: logs[name])
-        epoch = self.evidence.since(most)
+        epoch = evidence.since(most)
         detail = {"evidence": {name: value / np.log(10) for name, value in logs.items()}}
         since = time if epoch is None else self.predicted.of(epoch)
         self.alarms.append(Alarm("change", most, since, time, detail))
+
+    def _risk(self, time: float) -> None:
+        half = self.params.alpha / 2
+        confident, epoch = self.confident.fall(half)
+        estimated = self.reference.baseline.accuracy(confident, half)
+        if epoch is not None and 1 - estimated.high > self.tolerated:
+            detail = {"estimated_accuracy": asdict(estimated), "tolerated_error": self.tolerated}
+            self.alarms.append(Alarm("risk", "estimated accuracy", self.predicted.of(epoch), time, detail))
 
     # ---- labels
 
@@ -215,12 +221,12 @@ class State:
         if not row.audit and self.params.labels == "audit":
             return
         if wrong and not self.has("harm"):  # a right answer proves no harm
-            error, since = self.error()
+            error, since = self._counted.rise(self.params.alpha / 2)
             if since is not None and error.low > self.tolerated:
                 detail = {"error": asdict(error), "tolerated_error": self.tolerated}
                 self.alarms.append(Alarm("harm", "error rate", self.labelled.of(since), time, detail))
         if self.errors.due:
-            error, _ = self.error()
+            error = self.error()
             self.errors.add([time, error.count, error.mean, error.low, error.high])
         else:
             self.errors.skip()
@@ -235,16 +241,20 @@ class State:
     def has(self, kind: Kind) -> bool:
         return any(alarm.kind == kind for alarm in self.alarms)
 
-    def error(self) -> tuple[Interval, int | None]:
-        """The error rate from labels since the restart that shows most harm, and that restart's epoch."""
-        counted = self.audited if self.params.labels == "audit" else self.audited + self.others
-        return counted.rise(self.params.alpha / 2)
-
-    def estimated(self) -> tuple[Interval, int | None]:
-        """The accuracy by average thresholded confidence since the restart that shows most risk, and its epoch."""
+    def error(self) -> Interval:
+        """The error rate from labels: of all, or since the restart that shows more harm."""
         half = self.params.alpha / 2
-        confident, epoch = self.confident.fall(half)
-        return self.reference.baseline.accuracy(confident, half), epoch
+        return max(self._counted.interval(half), self._counted.rise(half)[0], key=lambda found: found.low)
+
+    def estimated(self) -> Interval:
+        """The accuracy by average thresholded confidence: of all, or since the restart that shows more risk."""
+        half = self.params.alpha / 2
+        confident = min(self.confident.interval(half), self.confident.fall(half)[0], key=lambda found: found.high)
+        return self.reference.baseline.accuracy(confident, half)
+
+    @property
+    def _counted(self) -> ConfidenceSequence:
+        return self.audited if self.params.labels == "audit" else self.audited + self.others
 
     def logs(self) -> dict[str, float]:
         """The natural logarithm of each statistic's evidence of change."""
@@ -288,14 +298,17 @@ class State:
     @classmethod
     def _of(cls, stored: _Stored, reference: Reference, params: WatchParams) -> "State":
         production = None if stored.production is None else Reference.parse(_bytes(stored.production))
-        predicted, labelled = ({epoch: time for epoch, time in one} for one in stored.beginnings)
+        evidence = None
+        if stored.evidence is not None:
+            evidence = Evidence.loads(_bytes(stored.evidence), production or reference)
+        predicted, labelled = (dict(one) for one in stored.beginnings)
         curve, errors = (Curve(*one) for one in stored.curves)
         return cls(
             reference,
             params,
             learned=np.frombuffer(_bytes(stored.learned)).reshape(-1, len(NAMES)),
             production=production,
-            evidence=stored.evidence and Evidence.loads(_bytes(stored.evidence), production or reference),
+            evidence=evidence,
             confident=ConfidenceSequence.loads(_bytes(stored.confident)),
             audited=ConfidenceSequence.loads(_bytes(stored.audited)),
             others=ConfidenceSequence.loads(_bytes(stored.others)),

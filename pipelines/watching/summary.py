@@ -10,24 +10,24 @@ from pipelines.watching.state import State
 
 def summary(state: State, version: str, updated: float) -> dict[str, Any]:
     """The summary of a model, as docs/watch.md describes it."""
-    error, _ = state.error()
-    estimated, _ = state.estimated()
+    counts = state.counts
+    volunteered = counts.volunteered if state.params.labels == "all" else 0
     return {
         "model_version": version,
         "status": status(state),
-        "predictions": state.counts.predictions,
-        "labels": error.count and state.counts.labels + (state.params.labels == "all") * state.counts.volunteered,
+        "predictions": counts.predictions,
+        "labels": counts.labels + volunteered,
         "reference_error": state.reference.error,
         "tolerated_error": state.tolerated,
-        "error": _interval(error),
-        "estimated_accuracy": _interval(estimated),
+        "error": _interval(state.error()),
+        "estimated_accuracy": _interval(state.estimated()),
         "volunteered": _interval(state.others.interval(state.params.alpha)),
         "evidence": {name: value / log(10) for name, value in state.logs().items()},
         "alarms": [
             {"kind": alarm.kind, "statistic": alarm.statistic, "since": alarm.since, "time": alarm.time}
             for alarm in state.alarms
         ],
-        "counts": asdict(state.counts),
+        "counts": asdict(counts),
         "updated": updated,
     }
 
