@@ -98,13 +98,14 @@ class Watch:
             now = (self._folder / bundle.MANIFEST).read_bytes()
         except OSError:  # it is being replaced
             return
-        if now in (self._manifest, self._refused):
+        if now == self._manifest:
             return
         try:
             self._manifest, self._reader = self._load()
-        except StageError as error:
+        except StageError as error:  # perhaps it is still being copied
+            if now != self._refused:
+                print(f"watch: {error}; the old bundle is watched on", file=sys.stderr, flush=True)
             self._refused = now
-            print(f"watch: {error}; the old bundle is watched on", file=sys.stderr, flush=True)
 
     def _journal(self) -> Engine:
         """The journal, migrated. A new one each time: a file that was replaced is then opened anew."""
