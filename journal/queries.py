@@ -128,3 +128,24 @@ def waiting(connection: Connection, *, since: float) -> int:
     labelled_one = sa.exists().where(feedback.c.prediction_id == predictions.c.id)
     query = sa.select(sa.func.count()).where(predictions.c.time >= since, predictions.c.abstained, ~labelled_one)
     return connection.execute(query).scalar_one()
+
+
+class Recent(NamedTuple):
+    """A prediction of the watched model, for a person to look at."""
+
+    id: str
+    time: float
+    digit: int
+    confidence: float
+    abstained: bool
+    caller: str | None
+    tag: str | None
+    image: bytes
+
+
+def recent(connection: Connection, version: str, *, limit: int) -> list[Recent]:
+    """The newest `limit` predictions of a model, the oldest of them first."""
+    columns = [predictions.c[name] for name in Recent._fields]
+    query = sa.select(*columns).where(predictions.c.model_version == version)
+    rows = connection.execute(query.order_by(predictions.c.id.desc()).limit(limit)).all()
+    return [Recent(*row) for row in reversed(rows)]

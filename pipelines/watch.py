@@ -21,7 +21,7 @@ from journal.database import engine
 from journal.deadlines import within
 from journal.errors import WrongUrl
 from journal.migrations import upgrade
-from journal.queries import waiting
+from journal.queries import recent, waiting
 from journal.tables import watch
 from journal.urls import from_environment
 from model import bundle
@@ -36,6 +36,7 @@ from pipelines.watching import outputs
 from pipelines.watching.metrics import Metrics
 from pipelines.watching.params import WatchParams
 from pipelines.watching.reading import DEADLINE, Model, Reader
+from pipelines.watching.report import html
 from pipelines.watching.summary import summary
 
 HARM: Final = 3  # the exit code
@@ -53,6 +54,7 @@ class Watch:
         self._manifest, self._reader = self._load()
         self._refused = b""  # the manifest of a bundle that cannot be watched
         self._counted_queue = 0.0
+        self._reported, self._report_made = ("", 0), 0.0  # the model and the alarms that the report is about
 
     def round(self, *, restart: bool = False, progress: bool = False) -> dict[str, Any]:
         """Reads what is new, and writes the files. Returns the summary.
@@ -68,7 +70,7 @@ class Watch:
             self._read(reader, made, progress=progress)
             said = summary(reader.state(made), reader.model.version, time.time())
             self._count_queue(made)
-            self._write(said)
+            self._write(reader, made, said)
         except (SQLAlchemyError, StateError) as error:
             raise StageError(_short(error)) from None
         finally:
@@ -90,7 +92,7 @@ class Watch:
         except (BundleError, BadReference) as error:
             raise StageError(str(error)) from None
         said = predictor.manifest
-        return manifest, Reader(Model(said.version, len(said.labels), reference, predictor.features), self._params)
+        return manifest, Reader(Model(said.version, said.labels, reference, predictor.features), self._params)
 
     def _reload(self) -> None:
         """Watches the bundle that has come into the folder. Until it can be watched, the old one is."""
@@ -139,10 +141,17 @@ class Watch:
             since = self.metrics.succeeded - self._params.queue_days * 86_400
             self.metrics.queue = waiting(connection, since=since)
 
-    def _write(self, said: dict[str, Any]) -> None:
+    def _write(self, reader: Reader, made: Engine, said: dict[str, Any]) -> None:
         self.metrics.summary = said
         outputs.write(self._out / outputs.METRICS, outputs.metrics_text(self.metrics))
-        stage.write_json(self._out / outputs.SUMMARY, said)
+        about = said["model_version"], len(said["alarms"])
+        if about != self._reported or said["updated"] - self._report_made >= REPORT_EVERY or self.ended.is_set():
+            with within(DEADLINE), made.connect() as connection:
+                newest = recent(connection, reader.model.version, limit=self._params.recent)
+            page = html(reader.state(made), said, newest, reader.model.labels)
+            outputs.write(self._out / outputs.REPORT, page.encode())
+            self._reported, self._report_made = about, said["updated"]
+        stage.write_json(self._out / outputs.SUMMARY, said)  # last: whoever waits for it finds the others written
 
 
 def follow(watching: Watch, every: float) -> None:

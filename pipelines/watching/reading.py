@@ -6,6 +6,7 @@ one model do not count twice: the transaction changes the row only if it is as i
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -30,7 +31,7 @@ class Model(NamedTuple):
     """What the watch needs of a bundle."""
 
     version: str
-    labels: int  # their number
+    labels: Sequence[str]
     reference: Reference
     features: Features
 
@@ -79,7 +80,7 @@ class Reader:
         if not rows and not said and place.updated is not None:
             return None
         self._place = None  # the state is changed from here on: it is the journal's again once it is committed
-        place.state.predictions(rows, version, self.model.labels, self.model.features)
+        place.state.predictions(rows, version, len(self.model.labels), self.model.features)
         place.state.labels(said, version)
         predictions = rows[-1].id if rows else place.predictions
         labels = said[-1].id if said else place.labels

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 
 
 def model(predictor):
-    return Model(predictor.manifest.version, 10, Reference.parse(predictor.reference), predictor.features)
+    return Model(
+        predictor.manifest.version, predictor.manifest.labels, Reference.parse(predictor.reference), predictor.features
+    )
 
 
 def read(url, predictor, **changes):

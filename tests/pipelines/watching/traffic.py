@@ -70,7 +70,8 @@ def said(row, label, rng, *, after=0.5, asked="audit", role="labeller"):
 def put(url, rows=(), labels=()):
     """Writes rows of predictions and labels into the journal."""
     made = engine(url)
-    upgrade(made)
+    if not sa.inspect(made).has_table("watch"):
+        upgrade(made)
     with made.begin() as connection:
         if rows:
             images = pack([row.image for row in rows])
