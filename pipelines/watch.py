@@ -145,7 +145,7 @@ class Watch:
         self.metrics.summary = said
         outputs.write(self._out / outputs.METRICS, outputs.metrics_text(self.metrics))
         about = said["model_version"], len(said["alarms"])
-        if about != self._reported or said["updated"] - self._report_made >= REPORT_EVERY or self.ended.is_set():
+        if about != self._reported or said["updated"] - self._report_made >= REPORT_EVERY:
             with within(DEADLINE), made.connect() as connection:
                 newest = recent(connection, reader.model.version, limit=self._params.recent)
             page = html(reader.state(made), said, newest, reader.model.labels)

@@ -23,7 +23,8 @@ PICTURES: Final = 24
 CALLERS: Final = 5  # named in a table, at most
 _STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid #ddd;vertical-align:top}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3em .6em}
+td{border-top:1px solid #ddd;vertical-align:top}
 svg{width:100%}svg text{font-size:11px;fill:#555}.legend{font-size:13px}
 .pictures{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;width:110px;font-size:12px;overflow-wrap:anywhere}
 img{width:84px;height:84px;image-rendering:pixelated;background:#000}
@@ -49,7 +50,8 @@ def html(state: State, said: Mapping[str, Any], newest: Sequence[Recent], labels
         "<h2>Alarms</h2>",
         _alarms(state, said, newest),
         "<h2>Evidence of change</h2>",
-        f"<p>Logarithms to base 10. {' and '.join(HARM)} tell of errors; the others change with harmless styles, too.</p>",
+        "<p>Logarithms to base 10. "
+        f"Of these, {' and '.join(HARM)} tell of errors. Harmless styles change the others, too.</p>",
         _evidence(state),
         "<h2>Accuracy, estimated without labels</h2>",
         _accuracy(state),
@@ -79,8 +81,9 @@ def _numbers(state: State, said: Mapping[str, Any]) -> Iterator[str]:
         yield "<p>No label of a picture drawn at random came: the error rate is not known."
         if said["volunteered"]:
             yield (
-                f" Of {said['volunteered']['count']:,} labels that people chose to send, {said['volunteered']['mean']:.1%}"
-                " say that the model erred. People report errors rather than right answers, so that says little."
+                f" Of {said['volunteered']['count']:,} labels that people chose to send,"
+                f" {said['volunteered']['mean']:.1%} say that the model erred."
+                " People report errors rather than right answers, so that says little."
             )
         yield "</p>"
 
@@ -103,7 +106,8 @@ def _alarms(state: State, said: Mapping[str, Any], newest: Sequence[Recent]) -> 
         return "<p>None has rung.</p>"
     rows = [
         f"<tr><td class={escape(alarm.kind)}>{WHAT[alarm.kind]}<br>{escape(alarm.statistic)}"
-        f"<td>{moment(alarm.since)}<br>noticed {moment(alarm.time)}<td>{_concerned(state, alarm, newest)}<td>{cost(said)}"
+        f"<td>{moment(alarm.since)}<br>noticed {moment(alarm.time)}"
+        f"<td>{_concerned(state, alarm, newest)}<td>{cost(said)}"
         for alarm in state.alarms
     ]
     return f"<table><tr><th>What<th>Since<th>Whom it concerns<th>What it costs{''.join(rows)}</table>"
