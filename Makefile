@@ -3,9 +3,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: kind-up minikube-up kind-down verify drill deploy canary canary-release canary-down rollback platform-up settings
-.PHONY: help demo serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
+.PHONY: help demo lifecycle serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
 
 PYTHON ?= python3
+SEED ?= 0
 PORT ?= $(or $(NEOCOG_PORT),8000)
 WORKERS ?= $(or $(NEOCOG_WORKERS),1)
 LOG_FORMAT ?= $(or $(NEOCOG_LOG_FORMAT),text)
@@ -23,6 +24,9 @@ help: ## List the targets
 demo: install ## Set up, run the pipeline, serve it, ask it about samples/
 	dvc repro
 	python -m samples.demo
+
+lifecycle: install ## Play the whole story: drift, alarm, labels, retraining, poison; draws out/lifecycle.png (SEED=0)
+	python -m samples.lifecycle --seed $(SEED)
 
 serve: install ## Serve the champion on $PORT (8000), in $WORKERS processes
 	@test -d out/champion || dvc repro

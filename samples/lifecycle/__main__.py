@@ -1,9 +1,9 @@
 """`make lifecycle`: a model's whole life on this machine, in minutes, by the product's own commands.
 
 A first model is trained, judged and served. Clean traffic comes. Then people come who write as the model has not seen,
-and its accuracy falls. The watch notices. A person labels, the labels become data, and a second model is trained, judged,
-compared as a challenger, and served. Then somebody sends wrong labels. The script plays the world and draws the picture.
-It works in a copy of the repository, so nothing here changes.
+and its accuracy falls. The watch notices. A person labels, and the labels become data. A second model is trained,
+judged, compared as a challenger, and served. Then somebody sends wrong labels. The script plays the world and draws the
+picture. It works in a copy of the repository, so nothing here changes.
 """
 
 import argparse
