@@ -56,7 +56,7 @@ class Watch:
         self._counted_queue = 0.0
         self._reported, self._report_made = ("", 0), 0.0  # the model and the alarms that the report is about
 
-    def round(self, *, restart: bool = False, progress: bool = False) -> dict[str, Any]:
+    def round(self, *, acknowledge: bool = False, progress: bool = False) -> dict[str, Any]:
         """Reads what is new, and writes the files. Returns the summary.
 
         Raises `StageError` where the journal or its state cannot be used now.
@@ -65,8 +65,8 @@ class Watch:
         reader = self._reader
         made = self._journal()
         try:
-            if restart:
-                reader.restart(made)
+            if acknowledge:
+                reader.acknowledge(made)
             self._read(reader, made, progress=progress)
             said = summary(reader.state(made), reader.model.version, time.time())
             self._count_queue(made)
@@ -200,7 +200,7 @@ def _arguments() -> argparse.Namespace:
         "--baseline", type=int, help="first predictions to measure change from; instead of params.yaml's"
     )
     parser.add_argument("--strict", action="store_true", help=f"exit with {HARM} for risk, too")
-    parser.add_argument("--restart", action="store_true", help="forget what was counted: an alarm's reason is settled")
+    parser.add_argument("--acknowledge", action="store_true", help="end the alarms, and count afresh from here")
     parser.add_argument("--follow", action="store_true", help="go on until SIGTERM")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two looks of --follow")
     parser.add_argument("--port", type=int, default=0, help="of --follow, for /metrics and the report; 0: none")
@@ -226,7 +226,7 @@ def main() -> None:
         if server is not None:
             server.close()
         return
-    said = watching.round(restart=given.restart, progress=True)
+    said = watching.round(acknowledge=given.acknowledge, progress=True)
     print(line(said))
     sys.exit(HARM if said["status"] == "harm" or (given.strict and said["status"] == "risk") else 0)
 

@@ -87,8 +87,8 @@ class Reader:
         self._commit(engine, place, _Place(place.state, predictions, labels))
         return len(rows)
 
-    def restart(self, engine: Engine) -> None:
-        """Forgets what was counted and goes on from the same place: the reason of an alarm is settled."""
+    def acknowledge(self, engine: Engine) -> None:
+        """Forgets what was counted, the alarms too, and goes on from the same place."""
         with within(DEADLINE), engine.connect() as connection:
             place = self._found(connection)
         self._place = None

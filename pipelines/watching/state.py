@@ -36,7 +36,7 @@ _CONFIDENCE: Final = NAMES.index("confidence")
 
 @dataclass(frozen=True)
 class Alarm:
-    """What was noticed. An alarm stays until the watch begins anew."""
+    """What was noticed. An alarm stays until a person acknowledges it, or another model is watched."""
 
     kind: Kind
     statistic: str
