@@ -86,9 +86,7 @@ class Watch:
             reference = Reference.parse(predictor.reference)
             predictor.features(np.zeros((1, SIDE, SIDE), np.uint8))  # refuses a bundle without them
         except FileNotFoundError:
-            raise StageError(
-                f"there is no bundle at {self._folder}; name one with --bundle, or run dvc repro"
-            ) from None
+            raise StageError(f"there is no bundle at {self._folder}: name one with --bundle") from None
         except (BundleError, BadReference) as error:
             raise StageError(str(error)) from None
         said = predictor.manifest

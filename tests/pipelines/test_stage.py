@@ -17,6 +17,7 @@ from pipelines.stage import StageError
 from pipelines.synthesize import SynthesizeParams
 from pipelines.train import TrainParams
 from pipelines.validate import ValidateParams
+from pipelines.watching.params import WatchParams
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -31,6 +32,7 @@ ALL = (
     ExportParams,
     PromoteParams,
     CompareParams,
+    WatchParams,
 )
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import yaml
 
+from model import bundle
 from pipelines import watch
 from pipelines.stage import StageError
 from tests.bundles import linear_model, make_bundle
 from tests.conftest import REPOSITORY
-from tests.journal.conftest import database, postgres  # noqa: F401 - fixtures
 from tests.pipelines.watching.traffic import noisy, predicted, put, said, watched_bundle
 from tests.waiting import until
 
@@ -64,7 +64,7 @@ def summary(place):
 
 
 @pytest.mark.parametrize(
-    "wrong, noise, arguments, code, status",
+    ("wrong", "noise", "arguments", "code", "status"),
     [
         (0.0, 40, (), 0, "steady"),
         (0.5, 40, (), 3, "harm"),
@@ -94,14 +94,14 @@ def test_an_acknowledged_alarm_ends_and_rings_again_only_for_what_comes_later(pl
 
 
 def test_a_baseline_is_learned_first(place, predictor, monkeypatch):
-    journal_of("sqlite:///journal.db", predictor, noise=60)
+    journal_of("sqlite:///journal.db", predictor)
     assert run(monkeypatch, "--baseline", "1000") == 0
     assert summary(place)["status"] == "learning"
     assert set(summary(place)["evidence"].values()) == {0}
 
 
 @pytest.mark.parametrize(
-    "break_it, words",
+    ("break_it", "words"),
     [
         (lambda place: None, "there is no journal at journal.db; the service makes it"),
         (lambda place: shutil.rmtree(place / "bundle"), "there is no bundle at bundle: name one with --bundle"),
@@ -151,9 +151,7 @@ def get(address):
 
 def test_it_follows_the_journal_and_the_bundle_until_sigterm(place, predictor):
     def seen():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(place)
-            return summary(place) if (place / "out" / "watch" / "watch.json").exists() else {"predictions": 0}
+        return summary(place) if (place / "out" / "watch" / "watch.json").exists() else {"predictions": 0}
 
     port = free_port()
     with following(place, "--port", str(port)) as lines:
@@ -161,7 +159,7 @@ def test_it_follows_the_journal_and_the_bundle_until_sigterm(place, predictor):
         assert "neocog_watch_last_success_timestamp_seconds 0.0" in get(f"http://127.0.0.1:{port}/metrics")
         rows = journal_of("sqlite:///journal.db", predictor)
         until(lambda: seen()["predictions"] == 300)
-        assert lines()[1:] == ["watch: the journal is read again"]
+        until(lambda: lines()[1:] == ["watch: the journal is read again"])
         version = predictor.manifest.version
         assert f'neocog_watched_predictions_total{{model_version="{version}"}} 300.0' in get(
             f"http://127.0.0.1:{port}/metrics"
@@ -171,8 +169,6 @@ def test_it_follows_the_journal_and_the_bundle_until_sigterm(place, predictor):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"http://127.0.0.1:{port}/journal.db")
         new = make_bundle(place / "new", linear_model(10.0))
-        from model import bundle
-
         bundle.replace(place / "new", place / "bundle")
         put("sqlite:///journal.db", [rows[0]._replace(id="f" * 31 + "0", model_version=new.version)])
         until(lambda: seen().get("model_version") == new.version)
@@ -182,7 +178,7 @@ def test_a_database_that_is_away_is_reported_once(place, postgres, database, pre
     monkeypatch.setenv("NEOCOG_JOURNAL", database)
     put(database)
     with following(place) as lines:
-        until(lambda: (place / "out" / "watch" / "watch.json").exists())
+        until((place / "out" / "watch" / "watch.json").exists)
         postgres.stop()
         until(lambda: len(lines()) == 1)
         postgres.start()

@@ -1,8 +1,7 @@
-"""A watched bundle, and journals in SQLite and PostgreSQL."""
+"""A watched bundle."""
 
 import pytest
 
-from tests.journal.conftest import database, either, postgres, url  # noqa: F401 - fixtures
 from tests.pipelines.watching.traffic import watched_bundle
 
 
