@@ -35,3 +35,8 @@ def golden_id(model_version: str, place: int) -> str:
     `place` is the picture's place in golden.npz, from 0.
     """
     return hashlib.sha256(f"golden {model_version} {place}".encode()).hexdigest()[:32]
+
+
+def moment(name: str) -> float:
+    """Seconds since 1970 at which an id was made, to the millisecond."""
+    return int(name[:12], 16) / 1000

@@ -268,7 +268,8 @@ def test_settings_are_settings_and_named_by_their_content(monkeypatch):
 
 def test_every_secret_that_is_used_is_made_by_somebody():
     used = set(re.findall(r"secretKeyRef: \{name: ([\w-]+)", "".join(f.read_text() for f in MORE)))
-    assert used == {"postgres"}
+    assert used == {"postgres", "neocog-backends"}
+    assert "create secret generic neocog-backends" in (REPOSITORY / "deploy" / "training" / "watch.yaml").read_text()
     assert '"postgres"' in (REPOSITORY / "deploy" / "cluster" / "platform.py").read_text()
 
 
