@@ -1,8 +1,9 @@
 """The bundle: the folder that is released, with the model, its manifest, and answers that it must give.
 
-model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1, output `prob` float32 n x labels
+model.onnx       input `image` float32 n x 1 x 28 x 28 in 0..1; outputs `prob` float32 n x labels, and `features`
+                 float32 n x 4, which bundles of before `model.drift` lack
 manifest.json    `Manifest`
-reference.npz    histograms of the model's input and output on validation data, to compare traffic with
+reference.npz    `model.drift.Reference`: what the statistics of predictions are on validation data
 golden.npz       a few encoded images, their canonical pixels and their probabilities
 """
 
@@ -27,8 +28,9 @@ MODEL: Final = "model.onnx"
 MANIFEST: Final = "manifest.json"
 REFERENCE: Final = "reference.npz"
 GOLDEN: Final = "golden.npz"
+FEATURES: Final = 4  # columns of the output `features`: principal components of the layer before the last
 # Bytes of each file; a larger one is refused unread. The project's own are a hundredth of these.
-LARGEST: Final = {MANIFEST: 1_000_000, MODEL: 100_000_000, REFERENCE: 10_000_000, GOLDEN: 4_000_000}
+LARGEST: Final = {MANIFEST: 1_000_000, MODEL: 100_000_000, REFERENCE: 1_000_000, GOLDEN: 4_000_000}
 PICTURES: Final = 256  # in golden.npz
 UNPACKED: Final = 2 * LARGEST[GOLDEN]  # bytes of golden.npz's arrays; `Golden.save` does not pack them
 
@@ -51,7 +53,7 @@ class Manifest(BaseModel):
     created: str  # UTC, ISO 8601
     labels: list[str] = Field(min_length=1)  # in the order of the model's probabilities
     canonical_version: str
-    sha256: dict[str, str]  # of model, data, params, and of every other file of the bundle by its name
+    sha256: dict[str, str]  # of model, data, people's labels, params, and of every other file of the bundle by its name
     git_revision: str | None
     git_dirty: bool | None
     run: str  # the key of the run, which is also its tag in MLflow
@@ -99,6 +101,7 @@ class Bundle(NamedTuple):
     manifest: Manifest
     model: bytes  # of model.onnx
     golden: bytes  # of golden.npz
+    reference: bytes  # of reference.npz
 
 
 def write(
@@ -106,7 +109,7 @@ def write(
     *,
     model: bytes,
     golden: Golden,
-    reference: Mapping[str, NDArray[np.floating]],
+    reference: bytes,
     hashes: Mapping[str, str],
     identity: Mapping[str, object],
     metrics: Mapping[str, float],
@@ -118,7 +121,7 @@ def write(
     try:
         (made / MODEL).write_bytes(model)
         golden.save(made / GOLDEN)
-        np.savez(made / REFERENCE, **reference)  # type: ignore[arg-type]
+        (made / REFERENCE).write_bytes(reference)
         files = {name: sha256(made / name) for name in (GOLDEN, REFERENCE)}
         model_hash = sha256(made / MODEL)
         manifest = Manifest.model_validate(
@@ -171,7 +174,7 @@ def load(folder: Path) -> Bundle:
             )
     if manifest.version != manifest.sha256["model"][:12]:
         raise BundleError(f"{folder / MANIFEST} contradicts itself: its version is not the model's")
-    return Bundle(manifest, files[MODEL], files[GOLDEN])
+    return Bundle(manifest, files[MODEL], files[GOLDEN], files[REFERENCE])
 
 
 def read(folder: Path) -> Manifest:

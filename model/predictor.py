@@ -8,12 +8,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model import bundle
-from model.bundle import GOLDEN, MODEL, BundleError, Golden, Manifest
+from model.bundle import FEATURES, GOLDEN, MODEL, BundleError, Golden, Manifest
 from model.canonical import VERSION, Pixels, canonical
 from model.canonical.images import decode
 
 GOLDEN_PIXELS: Final = 1_000_000  # of an encoded golden picture: /readyz decodes one each time, on the event loop
 TOLERANCE: Final = 1e-4  # of probability: other processors round float32 differently, but another model differs more
+_ASKED: Final = ort.RunOptions()  # without this, every call computes both outputs
+_ASKED.only_execute_path_to_fetches = True
 
 
 class Prediction(NamedTuple):
@@ -28,9 +30,10 @@ class Prediction(NamedTuple):
 class Predictor:
     """Predicts with one bundle. `load` makes it, and raises `BundleError` unless the bundle passes its checks."""
 
-    def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
+    def __init__(self, session: ort.InferenceSession, manifest: Manifest, reference: bytes) -> None:
         self._session = session
         self.manifest = manifest
+        self.reference = reference  # the bytes of reference.npz, for `model.drift.Reference.parse`
         self.golden: Golden | None = None
 
     @classmethod
@@ -40,13 +43,13 @@ class Predictor:
         Without `prove` only the hashes are checked. The gate needs this to compare with a champion of an older
         `canonical`, which the service no longer serves.
         """
-        manifest, model, questions = bundle.load(folder)
+        manifest, model, questions, reference = bundle.load(folder)
         if prove and manifest.canonical_version != VERSION:
             raise BundleError(
                 f"{folder}: the model was trained on canonical version {manifest.canonical_version},"
                 f" this code makes version {VERSION}"
             )
-        predictor = cls(_session(model, folder / MODEL), manifest)
+        predictor = cls(_session(model, folder / MODEL), manifest, reference)
         if not prove:
             return predictor
         try:
@@ -67,9 +70,24 @@ class Predictor:
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """n x 28 x 28 uint8 from `canonical` -> n x 10, calibrated."""
+        return self._run("prob", pixels)
+
+    def features(self, pixels: Pixels) -> NDArray[np.float32]:
+        """n x 28 x 28 uint8 from `canonical` -> n x 4, each with mean 0 and variance 1 on the validation images.
+
+        Raises `BundleError` if the model is from before there were features. It is served all the same.
+        """
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        if shapes.get("features", [])[1:] != [FEATURES]:
+            raise BundleError(
+                f"model {self.manifest.version} has no output `features` of {FEATURES} columns; export it again"
+            )
+        return self._run("features", pixels)
+
+    def _run(self, output: str, pixels: Pixels) -> NDArray[np.float32]:
         images = pixels[:, None].astype(np.float32) / np.float32(255)
-        prob: NDArray[np.float32] = self._session.run(["prob"], {"image": images})[0]
-        return prob
+        found: NDArray[np.float32] = self._session.run([output], {"image": images}, _ASKED)[0]
+        return found
 
     def predict(self, pixels: Pixels) -> list[Prediction]:
         """n x 28 x 28 uint8 from `canonical` -> n predictions."""

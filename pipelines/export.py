@@ -11,24 +11,30 @@ from typing import Final
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
+from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from model import bundle, canonical
-from model.bundle import Golden
+from model.bundle import FEATURES, Golden
 from model.canonical import Pixels
+from model.drift import Reference
+from model.networks.cnn import CNN
 from model.predictor import Predictor
+from model.statistics import measure
 from model.training import tensor
 from pipelines import paths, provenance, stage, tracking, weights
-from pipelines.artefacts import Prepared, Split
+from pipelines.artefacts import Prepared, Split, validation
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
 
 OPSET: Final = 20
 EXIF_ORIENTATION: Final = 0x0112
+LEAST_VARIANCE: Final = 1e-12  # of a feature that is the same for every image; 0 could not be divided by
 
 
 class ExportParams(stage.Params, section="export"):
@@ -38,18 +44,42 @@ class ExportParams(stage.Params, section="export"):
     golden: int = Field(ge=1)
 
 
-class Calibrated(nn.Module):
-    """The network with temperature and softmax: n x 1 x 28 x 28 in 0..1 -> n x classes probabilities."""
+class Served(nn.Module):
+    """n x 1 x 28 x 28 in 0..1 -> n x classes probabilities, with temperature and softmax, and n x 4 features.
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
+    `components` is linear, from the layer before the last to the features.
+    """
+
+    def __init__(self, network: CNN, temperature: float, components: nn.Linear) -> None:
         super().__init__()
-        self.network, self.temperature = network, temperature
+        self.network, self.temperature, self.components = network, temperature, components
 
-    def forward(self, image: Tensor) -> Tensor:
-        return torch.softmax(self.network(image) / self.temperature, dim=1)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.network.features(image)
+        return torch.softmax(self.network.head(maps) / self.temperature, dim=1), self.components(maps.flatten(1))
 
 
-def to_onnx(network: nn.Module) -> bytes:
+def principal_components(network: CNN, pixels: Pixels) -> nn.Linear:
+    """The linear layer from the layer before the last to its first 4 principal components on n x 28 x 28 `pixels`.
+
+    Each has mean 0 and variance 1 there. The greatest weight of each is positive, so that the sign is not left to the
+    numerical library.
+    """
+    with torch.inference_mode():
+        batches = [network.features(batch).flatten(1) for batch in torch.split(tensor(pixels), 1024)]
+    maps = torch.cat(batches).double().numpy()
+    mean = maps.mean(axis=0)
+    size = len(mean)
+    covariance = (maps - mean).T @ (maps - mean) / len(maps)
+    variance, directions = eigh(covariance, subset_by_index=(size - FEATURES, size - 1))
+    weights = directions.T[::-1] / np.sqrt(np.maximum(variance[::-1, None], LEAST_VARIANCE))
+    weights *= np.sign(weights[np.arange(FEATURES), np.abs(weights).argmax(axis=1)])[:, None]
+    layer = nn.Linear(size, FEATURES)
+    layer.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(-weights @ mean)})
+    return layer
+
+
+def to_onnx(network: Served) -> bytes:
     """The ONNX file of `network`, for any number of images in a call. The same weights give the same bytes.
 
     The exporter's notes about the source code are removed, because they name folders of this machine.
@@ -63,7 +93,7 @@ def to_onnx(network: nn.Module) -> bytes:
             (torch.zeros(2, 1, 28, 28),),
             path,
             input_names=["image"],
-            output_names=["prob"],
+            output_names=["prob", "features"],
             dynamic_shapes=({0: torch.export.Dim("n")},),
             opset_version=OPSET,
             external_data=False,
@@ -82,7 +112,7 @@ def to_onnx(network: nn.Module) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
+def golden(prepared: Prepared, network: Served, count: int) -> Golden:
     """One validation image of each of the first `count` classes, encoded as people send them, with torch's answers.
 
     The images take turns: white on black in a corner, dark on grey paper, on a transparent canvas, and turned by EXIF.
@@ -93,7 +123,8 @@ def golden(prepared: Prepared, network: nn.Module, count: int) -> Golden:
     encoded = [_encoded(images[row], number) for number, row in enumerate(chosen)]
     pixels = np.stack([canonical.canonical(Image.open(io.BytesIO(data))) for data in encoded])
     with torch.inference_mode():
-        return Golden(encoded=encoded, pixels=pixels, prob=network(tensor(pixels)).numpy())
+        prob, _ = network(tensor(pixels))
+    return Golden(encoded=encoded, pixels=pixels, prob=prob.numpy())
 
 
 def _encoded(pixels: Pixels, number: int) -> bytes:
@@ -116,26 +147,28 @@ def _encoded(pixels: Pixels, number: int) -> bytes:
     return file.getvalue()
 
 
-def reference(pixels: Pixels, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
-    """Histograms over the validation split, to compare production with. Each sums to 1: the labels read, the confidence
-    (20 bins of 0..1), and the ink (mean pixel, 32 bins of 0..1)."""
-    confidence, ink = probabilities.max(axis=1), pixels.mean(axis=(1, 2)) / 255
-    counts = {
-        "digits": np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]),
-        "confidence": np.histogram(confidence, bins=20, range=(0, 1))[0],
-        "ink": np.histogram(ink, bins=32, range=(0, 1))[0],
-    }
-    return {name: count / len(pixels) for name, count in counts.items()}
+def reference(model: bytes, pixels: Pixels, labels: NDArray[np.uint8]) -> Reference:
+    """The statistics of n x 28 x 28 labelled `pixels`, measured on ONNX Runtime's answers, as in production."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    images = pixels[:, None].astype(np.float32) / np.float32(255)
+    prob, features = session.run(["prob", "features"], {"image": images})
+    return Reference.of(measure(prob, pixels, features), prob.argmax(axis=1) == labels)
 
 
 def main() -> None:
     params = ExportParams.load()
     prepared = Prepared.load(paths.PREPARED)
     uncalibrated, calibration = weights.load()
-    network = Calibrated(uncalibrated, calibration["temperature"]).eval()
+    watched = validation(prepared, Prepared.load(paths.SYNTHETIC))
+    components = principal_components(uncalibrated.eval(), watched[0])
+    network = Served(uncalibrated, calibration["temperature"], components).eval()
     run = tracking.Run.resume()
     metrics = json.loads(paths.METRICS.read_text())
-    hashes = {"data": provenance.data_hash(), "params": provenance.params_hash()}
+    hashes = {
+        "data": provenance.data_hash(),
+        "labels": provenance.labels_hash(),
+        "params": provenance.params_hash(),
+    }
     identity = {
         "name": tracking.NAME,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,14 +179,12 @@ def main() -> None:
         "abstain_below": calibration["abstain_below"],
         **run.identity(),
     }
-    validation, _ = prepared.of(Split.VALIDATION)
-    with torch.inference_mode():
-        validation_prob = network(tensor(validation)).numpy()
+    model = to_onnx(network)
     manifest = bundle.write(
         paths.BUNDLE,
-        model=to_onnx(network),
+        model=model,
         golden=golden(prepared, network, params.golden),
-        reference=reference(validation, validation_prob),
+        reference=reference(model, *watched).dumps(),
         hashes=hashes,
         identity=identity,
         metrics={name: value for name, value in metrics.items() if not isinstance(value, dict)},
@@ -161,7 +192,7 @@ def main() -> None:
     )
     images, _ = prepared.of(Split.TEST)
     with torch.inference_mode():
-        judged = torch.cat([network(batch) for batch in torch.split(tensor(images), 1024)]).numpy()
+        judged = torch.cat([network(batch)[0] for batch in torch.split(tensor(images), 1024)]).numpy()
     predictor = Predictor.load(paths.BUNDLE)
     served = predictor.probabilities(images)
     difference = float(np.abs(served - judged).max())

@@ -72,6 +72,12 @@ SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too"
 MODEL_INFO: Final = Gauge(
     "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
 )
+MODEL_CREATED: Final = Gauge(
+    "neocog_model_created_timestamp_seconds",
+    "when the model that is served was made; 0 for one that is served no more",
+    ["version"],
+    multiprocess_mode="livemax",
+)
 
 
 # A series exists before what it counts happens, so that an alert on its increase sees the first time.

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw, ImageFont
 
 from model import bundle, canonical
+from model.drift import Reference
+from model.statistics import measure
 from model.synthetic import draw
 
 DIGITS = np.stack(
@@ -41,11 +44,18 @@ def linear_model(sharpness: float = 20.0, images: np.ndarray = DIGITS) -> bytes:
             helper.make_node("LpNormalization", ["flat"], ["unit"], axis=1, p=2),
             helper.make_node("MatMul", ["unit", "templates"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["prob"], axis=1),
+            helper.make_node("MatMul", ["unit", "components"], ["features"]),
         ],
         "linear",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, 28, 28])],
-        [helper.make_tensor_value_info("prob", TensorProto.FLOAT, ["n", count])],
-        [numpy_helper.from_array(np.ascontiguousarray(templates.T) * np.float32(sharpness), "templates")],
+        [
+            helper.make_tensor_value_info("prob", TensorProto.FLOAT, ["n", count]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", bundle.FEATURES]),
+        ],
+        [
+            numpy_helper.from_array(np.ascontiguousarray(templates.T) * np.float32(sharpness), "templates"),
+            numpy_helper.from_array(np.ascontiguousarray(templates[: bundle.FEATURES].T), "components"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
@@ -77,14 +87,20 @@ def make_bundle(
     unproved: bool = False,
     labels: str = string.digits,
     images: np.ndarray = DIGITS,
+    reference: bytes | None = None,
+    hashes: Mapping[str, str] = {"data": "d" * 64, "params": "p" * 64},
     **changes: object,
 ) -> bundle.Manifest:
-    """Writes a bundle whose golden answers are its own, with `changes` to its identity."""
+    """Writes a bundle whose golden answers are its own, and its reference's, with `changes` to its identity."""
     import onnxruntime as ort
 
     model = model or linear_model(images=images)
     session = ort.InferenceSession(linear_model() if unproved else model, providers=["CPUExecutionProvider"])
-    prob = session.run(["prob"], {"image": images[:, None].astype(np.float32) / np.float32(255)})[0]
+    pixels = {"image": images[:, None].astype(np.float32) / np.float32(255)}
+    [prob] = session.run(["prob"], pixels)
+    if reference is None:
+        values = measure(prob, images, session.run(["features"], pixels)[0])
+        reference = Reference.of(values, np.ones(len(images), bool)).dumps()
     identity: dict[str, object] = {
         "name": "neocog",
         "created": "2026-01-01T00:00:00+00:00",
@@ -100,8 +116,8 @@ def make_bundle(
         folder,
         model=model,
         golden=bundle.Golden(encoded=[png(image) for image in images], pixels=images, prob=prob),
-        reference={"digits": np.full(10, 0.1)},
-        hashes={"data": "d" * 64, "params": "p" * 64},
+        reference=reference,
+        hashes=hashes,
         identity=identity | changes,
         metrics={"accuracy": 1.0},
         labels=labels,

@@ -11,7 +11,7 @@ import onnx
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from model.bundle import GOLDEN, MANIFEST, MODEL
+from model.bundle import FEATURES, GOLDEN, MANIFEST, MODEL
 from model.hashing import sha256
 from pipelines.tracking import server
 from pipelines.tracking.server import Unreachable
@@ -64,12 +64,14 @@ def register(client: mlflow.MlflowClient, run_id: str, bundle: Path, tags: dict[
 def _log_model(bundle: Path) -> mlflow.models.model.ModelInfo:
     with np.load(bundle / GOLDEN) as golden:
         example = golden["pixels"][:1, None].astype(np.float32) / np.float32(255)
+        classes = golden["prob"].shape[1]
     float32 = np.dtype(np.float32)
-    images, prob = TensorSpec(float32, (-1, 1, 28, 28), "image"), TensorSpec(float32, (-1, 10), "prob")
+    images, prob = TensorSpec(float32, (-1, 1, 28, 28), "image"), TensorSpec(float32, (-1, classes), "prob")
+    features = TensorSpec(float32, (-1, FEATURES), "features")
     return mlflow.onnx.log_model(
         onnx.load(bundle / MODEL),
         name="model",
-        signature=ModelSignature(Schema([images]), Schema([prob])),
+        signature=ModelSignature(Schema([images]), Schema([prob, features])),
         input_example={"image": example},
         onnx_execution_providers=["CPUExecutionProvider"],
         pip_requirements=["onnxruntime", "numpy"],  # without the list MLflow starts another process to find it out

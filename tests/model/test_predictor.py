@@ -12,7 +12,9 @@ import pytest
 from bench.bombs import claiming
 from model import bundle, predictor
 from model.bundle import BundleError, Golden
+from model.drift import BadReference, Reference
 from model.predictor import Predictor
+from model.statistics import measure
 from tests.archives import HOSTILE, npy, packed
 from tests.bundles import DIGITS, linear_model, make_bundle, put_file
 
@@ -73,6 +75,29 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     put_file(tmp_path / "bundle", bundle.MODEL, b"not a model")
     with pytest.raises(BundleError, match="is not a model ONNX Runtime loads"):
         Predictor.load(tmp_path / "bundle")
+
+
+def test_features_are_of_the_images(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    predictor = Predictor.load(tmp_path / "bundle")
+    found = predictor.features(DIGITS)
+    assert found.shape == (10, 4)
+    assert found[:4].argmax(axis=1).tolist() == [0, 1, 2, 3]  # its features are likenesses to the first four
+    reference = Reference.parse(predictor.reference)
+    measured = measure(predictor.probabilities(DIGITS), DIGITS, found)
+    assert Reference.of(measured, np.ones(10, bool)).digest == reference.digest
+
+
+def test_an_older_model_without_features_is_served_but_refused_where_they_are_needed(tmp_path):
+    model = onnx.load_from_string(linear_model())
+    del model.graph.output[1]
+    version = make_bundle(tmp_path / "bundle", model=model.SerializeToString(), reference=b"histograms").version
+    predictor = Predictor.load(tmp_path / "bundle")
+    assert predictor.predict(DIGITS)[3].digit == 3
+    with pytest.raises(BundleError, match=f"model {version} has no output `features` of 4 columns; export it again"):
+        predictor.features(DIGITS)
+    with pytest.raises(BadReference, match=r"reference\.npz: not an \.npz file"):
+        Reference.parse(predictor.reference)
 
 
 def test_weights_in_another_file_are_refused_since_no_hash_covers_them(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines import ingest
-from pipelines.artefacts import Predictions, Prepared, Source, Split
+from pipelines.artefacts import Predictions, Prepared, Source, Split, validation
 from pipelines.stage import StageError
 
 
@@ -68,3 +68,15 @@ def test_predictions_are_loaded_as_they_were_saved(tmp_path):
     assert {name: digits.tolist() for name, digits in loaded.baselines.items()} == {
         "rbf_svm": rbf_svm.tolist(), "forest": forest.tolist(),
     }  # fmt: skip
+
+
+def test_the_validation_images_are_real_and_synthetic():
+    def prepared(count, split):
+        labels = np.resize(np.arange(10), count).astype(np.uint8)
+        images = np.full((count, 28, 28), count, np.uint8)
+        return Prepared(images, labels, tuple("0123456789"), np.full(count, split, np.uint8), np.arange(count))
+
+    images, labels = validation(prepared(30, Split.VALIDATION), prepared(20, Split.VALIDATION))
+    assert images[:, 0, 0].tolist() == [30] * 30 + [20] * 20
+    assert labels.tolist() == [*range(10)] * 5
+    assert len(validation(prepared(30, Split.VALIDATION), prepared(20, Split.TRAIN))[0]) == 30
