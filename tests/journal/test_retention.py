@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from journal import tables
-from journal.database import Database
+from journal.database import ROOM, Database
 from journal.errors import JournalFull
 from journal.ids import first_id, new_id
 from journal.retention import BATCH, DAY, Retention
@@ -138,6 +138,17 @@ def test_a_label_finds_room_where_a_prediction_would(url):
         except JournalFull:
             break
     assert ids(url) == set()
+    database.close()
+
+
+def test_labelled_predictions_are_passed_over_in_search_of_room(url):
+    database, labelled = Database(url, 200_000), [row() for _ in range(2 * ROOM)]
+    database.write(labelled)
+    for prediction in labelled:
+        database.feedback(LabelRow(prediction.id, 3))
+    for _ in range(400):
+        database.write([row()])
+    assert ids(url) > {prediction.id for prediction in labelled}
     database.close()
 
 
