@@ -64,7 +64,7 @@ class Manifest(BaseModel):
 
 
 class Golden(BaseModel):
-    """Inputs, and the answers that the model must give."""
+    """Inputs, and the answers that the model must give. The picture at a place is of the label at that place."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 

@@ -30,6 +30,7 @@ FEEDBACK_REPORT: Final = OUT / "feedback" / "report.json"
 GATE: Final = OUT / "gate.json"
 GATE_REPORT: Final = OUT / "gate.md"
 CHAMPION: Final = OUT / "champion"
+WATCH: Final = OUT / "watch"
 
 PROMOTIONS: Final = Path("promotions.jsonl")  # in git: who promoted which model, when, and which one it replaced
 RUNS: Final = Path("runs")  # the runs that tracking recorded, sent or not

@@ -37,7 +37,9 @@ MOST: Final = 6_000  # requests until the alarm has to ring
 PATIENCE: Final = 120  # seconds for the watch to count a block
 ALPHA: Final = 0.01  # of params.yaml's section `watch`
 LIES: Final = 600  # wrong labels
-CARELESS: Final = {"one_is_enough": True, "caller_share": 1.0, "tolerance": 0.49, "significance": 1e-9}
+CARELESS: Final = {
+    "one_is_enough": True, "hold_contradicted": False, "caller_share": 1.0, "tolerance": 0.49, "significance": 1e-9,
+}  # fmt: skip
 KEY: Final = "the-labeller's-key"
 # A short training, and a short judgement: the story is about the loop, not about the last tenth of a per cent.
 SHORT: Final[dict[str, dict[str, Any]]] = {
@@ -125,7 +127,18 @@ class Watch:
     def __init__(self, story: Story) -> None:
         self._story = story
         self.looks: list[Look] = []
-        command = [sys.executable, "-m", "pipelines.watch", "--follow", "--every", "0.5"]
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines.watch",
+            "--follow",
+            "--every",
+            "0.5",
+            "--bundle",
+            "served",
+            "--settle",
+            "1",
+        ]
         self._process = subprocess.Popen(command, cwd=story.folder, env=story.env, stdout=subprocess.DEVNULL)
 
     def look(self, world: World) -> dict[str, Any]:
@@ -217,7 +230,7 @@ def _live(story: Story, world: World, served: Path, drawn: Path) -> None:
             summary = traffic(1, 1.0, labels=50)
         since = next(alarm for alarm in summary["alarms"] if alarm["kind"] == "harm")
         happened(f"the harm alarm rings, after {labeller.given} labels: {since['statistic']}", "harm alarm")
-        story.stage("pipelines.watch", allowed=(3,))
+        story.stage("pipelines.watch", "--bundle", "served", allowed=(3,))
         story.stage("pipelines.feedback")
         story.repro()
         second = story.champion()

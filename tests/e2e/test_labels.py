@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def file_of(path, count):
-    """`count` pictures, each of another caller and with a trusted label, as `pipelines.feedback` writes them."""
+    """`count` pictures, each of another caller, labelled by a trusted person: as `pipelines.feedback` writes them."""
     send = Sender()
     send.golden_pictures("dan", right=PARAMS.golden_labels)
     for number in range(count):

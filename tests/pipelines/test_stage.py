@@ -19,6 +19,7 @@ from pipelines.synthesize import SynthesizeParams
 from pipelines.train import TrainParams
 from pipelines.trust import FeedbackParams
 from pipelines.validate import ValidateParams
+from pipelines.watching.params import WatchParams
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -35,6 +36,7 @@ ALL = (
     PromoteParams,
     CompareParams,
     FeedbackParams,
+    WatchParams,
 )
 
 
