@@ -24,6 +24,7 @@ def main() -> None:
     parser = command.Parser("drift", __doc__)
     parser.add_argument("bundle", type=command.bundle)
     parser.add_argument("--prepared", type=Path, default=paths.PREPARED, help="the file that prepare wrote for it")
+    parser.add_argument("--pen", type=command.file, help="a gzip file of pen strokes")
     parser.add_argument("--part", choices=PARTS, nargs="*", default=PARTS)
     parser.add_argument("--streams", type=command.count, default=1_000, help="clean streams")
     parser.add_argument("--length", type=command.count, default=100_000, help="predictions of each clean stream")
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--writers", type=command.count, default=2_000, help="of sessions")
     arguments = parser.parse_args()
     predictor = Predictor.load(arguments.bundle)
-    pool = Pool.of(predictor, arguments.prepared)
+    pool = Pool.of(predictor, arguments.prepared, arguments.pen)
     parts = {
         "null": lambda: null.measure(pool.reference, arguments.streams, arguments.length),
         "shifts": lambda: shifts.measure(predictor, pool, arguments.runs),

@@ -13,7 +13,7 @@ from model.risk import ConfidenceSequence
 from model.statistics import NAMES
 
 ALPHA: Final = 0.05  # the probability of a false alarm, over all time
-EPSILON: Final = 0.02  # of error rate: so much more than the reference's costs nothing yet
+EPSILON: Final = 0.01  # of error rate: one more error in 100 answers wakes nobody
 OF_EVIDENCE: Final = ("change", "tail")  # `tail`: the evidence of the statistics of `HARM` alone
 OF_ERRORS: Final = ("risk", "harm")  # estimated without labels; from labels
 KINDS: Final = (*OF_EVIDENCE, *OF_ERRORS)
@@ -34,9 +34,8 @@ class Watch:
     def __post_init__(self) -> None:
         self.evidence = Evidence(self.reference)
         base = self.reference.baseline
-        # alpha is shared: by the error of the reference, the labelled or estimated error, and what ATC leaves open
-        self._harm_limit = base.worst_error(self.alpha / 2) + self.epsilon
-        self._risk_limit = base.worst_error(self.alpha / 3) + self.epsilon
+        # as in `pipelines.watching`: an alarm about errors compares up to three intervals, each at a third of alpha
+        self._limit = base.worst_error(self.alpha / 3) + self.epsilon
 
     def add(self, seen: Measured, ties: NDArray[np.float64], labelled: NDArray[np.bool_], epoch: int) -> None:
         """Adds predictions, of which people have `labelled` some."""
@@ -59,10 +58,12 @@ class Watch:
 
     def of_errors(self) -> dict[str, bool]:
         """Whether the lower end of the error, estimated or labelled, is above the reference's error and epsilon."""
-        confident, _ = self.confident.fall(self.alpha / 3)
-        estimated = 1 - self.reference.baseline.accuracy(confident, self.alpha / 3).high
-        labelled, _ = self.wrong.rise(self.alpha / 2)
-        return {"risk": estimated > self._risk_limit, "harm": labelled.low > self._harm_limit}
+        part = self.alpha / 3
+        base = self.reference.baseline
+        confident = self.confident.fall(part)[0], self.confident.interval(part)
+        estimated = [1 - base.accuracy(one, part).high for one in confident]
+        labelled = [one.low for one in (self.wrong.rise(part)[0], self.wrong.interval(part))]
+        return {"risk": max(estimated) > self._limit, "harm": max(labelled) > self._limit}
 
 
 def delays(watch: Watch, stream: Measured, step: int, audit: float, rng: Generator) -> dict[str, int | None]:

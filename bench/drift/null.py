@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.random import Generator
@@ -12,15 +12,32 @@ from tqdm import tqdm
 
 from bench.drift.alarms import ALPHA, KINDS, Watch
 from bench.drift.traffic import CONFIDENCE, Measured
-from model.drift import Reference
+from model.drift import BINS, Reference
 from model.statistics import NAMES, ties
 
 WINDOW: Final = 1_000  # predictions; one looks after each window, and the usual test looks at each alone
 EARLY: Final = (10, 20, 50, 100, 200, 500)  # one looks after these, too
 AUDIT: Final = 0.05  # share of the predictions that people label
-WITH_ERRORS: Final = 0.2  # share of the streams whose errors are watched, too: it costs as much as the evidence
+WITH_ERRORS: Final = 0.1  # share of the streams whose errors are watched, too: it costs as much as the evidence
 KS_ONE: Final = "KS of the confidence, p < 0.05 in each window of 1,000"
 KS_ALL: Final = "KS of every statistic, p < 0.05 / 9 in each window of 1,000"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Reference):
+    """A reference that takes the numbers of rows in the place of values, because their bins are known already."""
+
+    places: NDArray[np.int64]  # rows x len(NAMES), the place of each row's bin among all bins of all statistics
+
+    @classmethod
+    def of_rows(cls, reference: Reference, values: NDArray[np.float64], ties: NDArray[np.float64]) -> Self:
+        counted = np.stack([reference.bins(values[[row]], ties[[row]]) for row in range(len(values))])
+        places = counted.argmax(axis=2) + np.arange(len(NAMES)) * BINS
+        return cls(reference.gaps, reference.edges, reference.edge_ties, reference.baseline, places)
+
+    def bins(self, values: NDArray[np.float64], ties: NDArray[np.float64]) -> NDArray[np.int64]:  # noqa: ARG002
+        rows = values[:, 0].astype(np.intp)
+        return np.bincount(self.places[rows].ravel(), minlength=len(NAMES) * BINS).reshape(len(NAMES), BINS)
 
 
 @dataclass(frozen=True)
@@ -33,27 +50,28 @@ class Null:
     do. The gap above all others is a row of its own.
     """
 
-    reference: Reference
-    rows: Measured  # n + 1
-    ties: NDArray[np.float64]  # n + 1 x len(NAMES), those of the reference
-    ranks: NDArray[np.int64]  # n + 1 x len(NAMES), 1 to n + 1
+    reference: Rows
+    confident: NDArray[np.bool_]  # n + 1
+    right: NDArray[np.bool_]  # n + 1
+    ranks: NDArray[np.uint16]  # n + 1 x len(NAMES), 0 to n
 
     @classmethod
-    def of(cls, measured: Measured) -> "Null":
+    def of(cls, measured: Measured) -> Self:
+        """Takes the first 65,535 rows at most."""
+        measured = measured[: np.iinfo(np.uint16).max]
         count = len(measured)
+        reference = measured.reference()
         values = np.vstack([measured.values, measured.values.max(axis=0)])
         order = np.vstack([ties([f"reference {row}" for row in range(count)]), np.ones(len(NAMES))])
-        ranks = np.empty(values.shape, np.int64)
+        ranks = np.empty(values.shape, np.uint16)
         for at in range(len(NAMES)):
-            ranks[np.lexsort((order[:, at], values[:, at])), at] = np.arange(1, count + 2)
-        rows = Measured(
-            values, np.append(measured.right, True), np.vstack([measured.probabilities, measured.probabilities[:1]])
-        )
-        return cls(measured.reference(), rows, order, ranks)
+            ranks[np.lexsort((order[:, at], values[:, at])), at] = np.arange(count + 1)
+        confident = reference.baseline.confident(values[:, CONFIDENCE])
+        return cls(Rows.of_rows(reference, values, order), confident, np.append(measured.right, True), ranks)
 
     def stream(self, length: int, rng: Generator) -> NDArray[np.intp]:
         """The rows of `length` predictions."""
-        sums = rng.standard_exponential(len(self.rows)).cumsum()
+        sums = rng.standard_exponential(len(self.right)).cumsum()
         return np.searchsorted(sums, rng.random(length) * sums[-1])
 
 
@@ -68,9 +86,14 @@ def watched(null: Null, rows: NDArray[np.intp], rng: Generator, *, errors: bool)
     watch = Watch(null.reference)
     raised: dict[str, bool] = {}
     labelled = rng.random(len(rows)) < AUDIT
+    no_ties = np.zeros((WINDOW, len(NAMES)))
     for begin, end in looks(len(rows)):
         some = rows[begin:end]
-        watch.add(null.rows[some], null.ties[some], labelled[begin:end], begin // WINDOW)
+        epoch = begin // WINDOW
+        watch.evidence.add(np.repeat(some[:, None], len(NAMES), axis=1).astype(float), no_ties[: len(some)], epoch)
+        if errors:
+            watch.confident.add(null.confident[some], epoch)
+            watch.wrong.add(~null.right[some][labelled[begin:end]], epoch)
         alarms = watch.of_evidence() | (watch.of_errors() if errors else {})
         raised = {kind: alarmed or raised.get(kind, False) for kind, alarmed in alarms.items()}
     return raised
@@ -78,16 +101,16 @@ def watched(null: Null, rows: NDArray[np.intp], rng: Generator, *, errors: bool)
 
 def windowed(null: Null, rows: NDArray[np.intp]) -> dict[str, int]:
     """The number of windows about which each of the usual tests raises an alarm. Two-sample Kolmogorov-Smirnov."""
-    count = len(null.rows) - 1
+    count = len(null.right) - 1
     scale = np.sqrt((count + WINDOW) / (count * WINDOW))
-    step = np.arange(1, WINDOW + 1)[:, None]
+    one, every = (kstwobign.isf(level) * scale for level in (ALPHA, ALPHA / len(NAMES)))
+    share = np.arange(1, WINDOW + 1)[:, None] / WINDOW
     alarms = {KS_ONE: 0, KS_ALL: 0}
     for begin in range(0, len(rows) - WINDOW + 1, WINDOW):
-        ranks = np.sort(null.ranks[rows[begin : begin + WINDOW]], axis=0)
-        above, below = step / WINDOW - ranks / count, (ranks - 1) / count - (step - 1) / WINDOW
-        distance = np.maximum(above, below).max(axis=0) / scale
-        alarms[KS_ONE] += bool(distance[CONFIDENCE] > kstwobign.isf(ALPHA))
-        alarms[KS_ALL] += bool(distance.max() > kstwobign.isf(ALPHA / len(NAMES)))
+        below = np.sort(null.ranks[rows[begin : begin + WINDOW]], axis=0, kind="stable") / count
+        distance = np.maximum(share - below, below - share + 1 / WINDOW).max(axis=0)
+        alarms[KS_ONE] += bool(distance[CONFIDENCE] > one)
+        alarms[KS_ALL] += bool(distance.max() > every)
     return alarms
 
 

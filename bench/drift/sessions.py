@@ -26,7 +26,7 @@ LOOKS: Final = 50  # over a stream
 def writer(rng: Generator) -> list[Pixels]:
     """Pictures of the digits of one writer, in random order."""
     slant, pen = rng.normal(*CAREFUL.slant), float(np.exp(rng.uniform(*np.log(CAREFUL.pen))))
-    hand = replace(CAREFUL, slant=(slant, 0.03), pen=(0.95 * pen, 1.05 * pen), aspect=0.05, swell=0.05, bilevel=0)
+    hand = replace(CAREFUL, slant=(slant, 0.03), pen=(0.75 * pen, pen), aspect=0.05, swell=0.05, bilevel=0)
     pictures = []
     for styles in STYLES.values():
         weights = np.array([style.weight for style in styles])

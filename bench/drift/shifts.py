@@ -23,6 +23,8 @@ def shifts(predictor: Predictor, pool: Pool, most: int | None = None) -> Iterato
     for name, change in CHANGES.items():
         for view in VIEWS:
             yield name, view, pool.changed(predictor, change, view, most)
+    if pool.pen:
+        yield "pen strokes", "canonical", pool.pen
     for name, mix in MIXES.items():
         yield name, "either", pool.traffic[np.flatnonzero(mix(pool.labels[pool.half :]))]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from bench.handwriting import strokes_by_site
 from model.canonical import Pixels, canonical_batch
 from model.drift import Reference
 from model.predictor import Predictor
@@ -68,13 +69,17 @@ class Pool:
     measured: Measured
     images: Pixels  # n x 28 x 28, canonical
     labels: Labels
+    pen: Measured | None  # what is watched of pen strokes, if there are any
 
     @classmethod
-    def of(cls, predictor: Predictor, path: Path, seed: int = 0) -> Self:
-        """Reads `data/prepared.npz`. Raises `StageError` if it is another file, or has too few pictures."""
-        images, labels = untrained(path)
-        order = np.random.default_rng(seed).permutation(len(images))
-        return cls(Measured.of(predictor, images[order], labels[order]), images[order], labels[order])
+    def of(cls, predictor: Predictor, prepared: Path, pen: Path | None = None) -> Self:
+        """Reads the files that `prepare` wrote and that `bench.handwriting` reads. Raises `StageError`."""
+        images, labels = untrained(prepared)
+        rng = np.random.default_rng(0)
+        order = rng.permutation(len(images))
+        images, labels = images[order], labels[order]
+        strokes = _pen_strokes(predictor, pen, rng) if pen else None
+        return cls(Measured.of(predictor, images, labels), images, labels, strokes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,6 +113,13 @@ def untrained(path: Path) -> tuple[Pixels, Labels]:
     if len(images) < 2 * LEAST:
         raise StageError(f"{path} has {len(images):,} pictures outside the training split; needed are {2 * LEAST:,}")
     return images, labels
+
+
+def _pen_strokes(predictor: Predictor, path: Path, rng: Generator) -> Measured:
+    digits = [digit for site in strokes_by_site(path, None, rng).values() for digit in site]
+    pixels, refused = canonical_batch([picture for picture, _ in digits])
+    kept = np.delete(np.arange(len(digits)), list(refused))
+    return Measured.of(predictor, pixels[kept], np.array([label for _, label in digits], np.uint8)[kept])
 
 
 def _slashed(canvases: Pixels, labels: Labels, _rng: Generator) -> Pixels:
