@@ -17,7 +17,7 @@ from model.predictor import Predictor
 from model.robustness import DISTORTIONS, VIEWS
 from model.statistics import NAMES
 
-PICTURES: Final = 2_000  # of each case
+PICTURES: Final = 1_000  # of each case
 LENGTH: Final = 4_000  # predictions of a stream
 WINDOW: Final = 1_000  # predictions of a window of the usual test
 USUAL: Final = "window"
