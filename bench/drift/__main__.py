@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--streams", type=command.count, default=1_000, help="clean streams")
     parser.add_argument("--length", type=command.count, default=100_000, help="predictions of each clean stream")
     parser.add_argument("--runs", type=command.count, default=10, help="streams of each change")
+    parser.add_argument("--known", type=command.count, help="predictions that the evidence of a change compares with")
     parser.add_argument("--splits", type=command.count, default=10, help="of the pool, for fixed n")
     parser.add_argument("--writers", type=command.count, default=2_000, help="of sessions")
     arguments = parser.parse_args()
@@ -36,7 +37,7 @@ def main() -> None:
     pool = Pool.of(predictor, arguments.prepared, arguments.pen)
     parts = {
         "null": lambda: null.measure(pool.reference, arguments.streams, arguments.length),
-        "shifts": lambda: shifts.measure(predictor, pool, arguments.runs),
+        "shifts": lambda: shifts.measure(predictor, pool, arguments.runs, arguments.known),
         "fixed": lambda: fixed.measure(predictor, pool, arguments.splits, 20 * arguments.splits),
         "harm": lambda: harm.measure(predictor, pool),
         "sessions": lambda: sessions.measure(predictor, arguments.writers, 10 * arguments.runs),

@@ -25,6 +25,7 @@ class Watch:
     """What is watched of one stream."""
 
     reference: Reference
+    usual: Reference | None = None  # what the evidence compares with, if it is not `reference`
     alpha: float = ALPHA
     epsilon: float = EPSILON
     evidence: Evidence = field(init=False)
@@ -32,7 +33,7 @@ class Watch:
     wrong: ConfidenceSequence = field(default_factory=ConfidenceSequence)
 
     def __post_init__(self) -> None:
-        self.evidence = Evidence(self.reference)
+        self.evidence = Evidence(self.usual or self.reference)
         base = self.reference.baseline
         # as in `pipelines.watching`: an alarm about errors compares up to three intervals, each at a third of alpha
         self._limit = base.worst_error(self.alpha / 3) + self.epsilon

@@ -29,10 +29,11 @@ def shifts(predictor: Predictor, pool: Pool, most: int | None = None) -> Iterato
         yield name, "either", pool.traffic[np.flatnonzero(mix(pool.labels[pool.half :]))]
 
 
-def measure(predictor: Predictor, pool: Pool, runs: int) -> None:
-    """Prints the table."""
+def measure(predictor: Predictor, pool: Pool, runs: int, known: int | None) -> None:
+    """Prints the table. The evidence compares with the first `known` rows of the reference, or with all."""
     print(f"Alarms within {AFTER:,} predictions after a change: share of {runs} runs, and the median delay of these.")
-    print(f"{AUDIT:.0%} of the predictions are labelled. The reference has {len(pool.reference):,} rows.")
+    usual = pool.reference[:known].reference()
+    print(f"{AUDIT:.0%} of the predictions are labelled. The evidence compares with {usual.count:,} predictions.")
     print(f"{'change':20} {'view':10} {'share':>6} {'error':>7} " + " ".join(f"{kind:>14}" for kind in KINDS))
     reference = pool.reference.reference()
     count = 2 * len(CHANGES) + len(MIXES)
@@ -42,7 +43,7 @@ def measure(predictor: Predictor, pool: Pool, runs: int) -> None:
             for run in range(runs):
                 rng = np.random.default_rng([run, 2])
                 stream = mixed(pool.traffic, shifted, share, CLEAN_FIRST, rng, CLEAN_FIRST + AFTER)
-                for kind, at in delays(Watch(reference), stream, STEP, AUDIT, rng).items():
+                for kind, at in delays(Watch(reference, usual), stream, STEP, AUDIT, rng).items():
                     if at is not None and at > CLEAN_FIRST:  # an earlier alarm is false, and shows nothing
                         found[kind].append(at - CLEAN_FIRST)
             error = share * shifted.error + (1 - share) * pool.traffic.error
