@@ -236,7 +236,10 @@ class Life:
         self.traffic(8, 0.0, labels=15)
 
     def drift(self) -> None:
-        self.happened("people come who slash zeros, write ones with serifs and cross sevens", "other writers come")
+        self.happened(
+            "shops come, who write prices: they slash zeros, write ones with serifs and cross sevens",
+            "other writers come",
+        )
         self.until(lambda said: said != "steady", labels=15)
         self.happened(
             "the watch says that something has changed; a person labels an audit of random pictures", "change"
