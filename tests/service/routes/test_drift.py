@@ -115,7 +115,7 @@ def test_the_page_shows_a_gauge_once_something_is_known(browser, serve, url):
         page.goto(service.address)
         assert page.locator("#drift").is_hidden()
     assert first.value.json() == UNKNOWN
-    expect(page.locator("#drift")).to_be_visible(timeout=120_000)
+    expect(page.locator("#drift")).to_be_visible()
     expect(page.locator("#status")).to_have_text("The model is probably wrong more often than it was.")
     expect(page.locator("#accuracy")).to_have_text("95.3 %")
     expect(page.locator("#range")).to_have_text("(94.0 to 96.6 %)")
