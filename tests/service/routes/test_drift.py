@@ -1,7 +1,9 @@
 """GET /drift, and the gauge on the page."""
 
+import asyncio
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +11,8 @@ from playwright.sync_api import expect
 
 from journal import tables
 from journal.database import Database, engine
-from service.drift import EVERY
+from journal.writer import Journal
+from service.drift import EVERY, Drift
 from tests.service.conftest import in_process
 from tests.waiting import until
 
@@ -123,3 +126,20 @@ def test_the_page_shows_a_gauge_once_something_is_known(browser, serve, url):
     assert page.locator("#evidence").evaluate("bar => bar.value") == 2.5
     assert failed == []
     page.close()
+
+
+def test_after_a_new_bundle_the_old_ones_summary_is_gone_at_once(url):
+    said = summary("old")
+    watched(url, "old", json.dumps(said))
+    journal = Journal(url, 10)
+    bundles = SimpleNamespace(current=SimpleNamespace(manifest=SimpleNamespace(version="old")))
+
+    async def asked():
+        drift = Drift(journal, bundles)
+        while json.loads(drift.summary()) != said:
+            await asyncio.sleep(0.01)
+        bundles.current.manifest.version = "new"
+        return json.loads(drift.summary())
+
+    assert asyncio.run(asyncio.wait_for(asked(), 120)) == UNKNOWN
+    journal.close(within=30)
