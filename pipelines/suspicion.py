@@ -4,9 +4,10 @@ All callers disagree with a model that has become bad. So nobody is suspicious f
 more often than the others.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from scipy.special import betaincc, betaln
 
 DAY: Final = 86_400  # seconds
 HIGHEST: Final = 0.999  # rate that the others may have: at 1, nothing could be more
+
+Rates: TypeAlias = Callable[[NDArray[np.integer], NDArray[np.integer]], NDArray[np.floating]]  # of wrong and all
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Limits:
     tolerance: float  # by which a rate may be above the others'
     golden_floor: float  # share of the trusted people's labels that a person's own must agree with
     checked: int  # of a person's labels against the model that trusted people must have confirmed to clear the person
+
+    def allowed(self, wrong: NDArray[np.integer], count: NDArray[np.integer]) -> NDArray[np.floating]:
+        """The rate of the others (Laplace 1814: half, where there are none) and the tolerance."""
+        return np.minimum(HIGHEST, (wrong + 1) / (count + 2) + self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -89,25 +96,17 @@ def suspects(opinions: Opinions, classes: int, limits: Limits) -> list[Suspect]:
 
 
 def _contradicting(opinions: Opinions, limits: Limits, bound: float) -> Iterator[Suspect]:
-    rate = 1 - limits.golden_floor
-    for person in np.unique(opinions.people[opinions.known >= 0]):
-        own = opinions.people == person
-        checked = own & (opinions.known >= 0)
-        wrong = checked & (opinions.labels != opinions.known)
-        evidence = log_evidence(wrong.sum(), checked.sum(), rate)
-        if evidence >= bound:
-            yield _suspect("person", person, "contradicts trusted people", wrong, checked, rate, evidence, own)
+    checked = opinions.known >= 0
+    wrong = checked & (opinions.labels != opinions.known)
+    for found in _outliers(opinions.people, wrong, checked, bound, lambda *_: np.array(1 - limits.golden_floor)):
+        yield found.suspect("person", "contradicts trusted people", found.own)
 
 
 def _disagreeing(opinions: Opinions, limits: Limits, bound: float) -> Iterator[Suspect]:
-    differs = opinions.differs
-    for person in np.unique(opinions.people):
-        own = opinions.people == person
-        wrong = own & differs
-        rate = _allowed(differs & ~own, ~own, limits)
-        evidence = log_evidence(wrong.sum(), own.sum(), rate)
-        if evidence >= bound and not _cleared(opinions, wrong, limits):
-            yield _suspect("person", person, "disagrees with the model", wrong, own, rate, evidence, own)
+    everything = np.ones(len(opinions.people), np.bool_)
+    for found in _outliers(opinions.people, opinions.differs, everything, bound, limits.allowed):
+        if not _cleared(opinions, found.wrong, limits):
+            yield found.suspect("person", "disagrees with the model", found.own)
 
 
 def _pairs(opinions: Opinions, kind: str, units: NDArray[Any], limits: Limits, bound: float) -> Iterator[Suspect]:
@@ -120,23 +119,42 @@ def _pairs(opinions: Opinions, kind: str, units: NDArray[Any], limits: Limits, b
     of_pair = np.stack([opinions.predicted[differs], opinions.labels[differs]]).astype(np.int64)
     for predicted, label in np.unique(of_pair, axis=1).T.tolist():
         labelled = opinions.labels == label
-        changed = labelled & (opinions.predicted == predicted)
-        for unit in np.unique(units[changed]):
-            own = units == unit
-            if kind == "day" and not (labelled & ~own).any():
-                continue  # no other day to compare with
-            rate = _allowed(changed & ~own, labelled & ~own, limits)
-            wrong = changed & own
-            evidence = log_evidence(wrong.sum(), (labelled & own).sum(), rate)
-            if evidence >= bound and not _cleared(opinions, wrong, limits):
-                why = f"labels pictures {label} that the model reads as {predicted}"
-                held = own if kind == "person" else wrong
-                yield _suspect(kind, unit, why, wrong, labelled & own, rate, evidence, held)
+        for found in _outliers(units, labelled & (opinions.predicted == predicted), labelled, bound, limits.allowed):
+            alone = kind == "day" and found.asked.sum() == labelled.sum()  # no other day to compare with
+            if not alone and not _cleared(opinions, found.wrong, limits):
+                held = found.own if kind == "person" else found.wrong
+                yield found.suspect(kind, f"labels pictures {label} that the model reads as {predicted}", held)
 
 
-def _allowed(wrong: NDArray[np.bool_], others: NDArray[np.bool_], limits: Limits) -> float:
-    """The rate of the others (Laplace 1814: half, where there are none) and the tolerance."""
-    return float(min(HIGHEST, (wrong.sum() + 1) / (others.sum() + 2) + limits.tolerance))
+@dataclass(frozen=True)
+class _Outlier:
+    """A person or a day whose rate passes the bound. Masks over all opinions."""
+
+    name: Any
+    own: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
+    rate: float
+    evidence: float
+
+    def suspect(self, kind: str, why: str, held: NDArray[np.bool_]) -> Suspect:
+        who = self.name.decode() if kind == "person" else str(np.datetime64(int(self.name), "D"))
+        return Suspect(kind, who, why, int(self.wrong.sum()), int(self.asked.sum()), round(self.rate, 4),
+                       round(self.evidence / math.log(10), 2), np.flatnonzero(held))  # fmt: skip
+
+
+def _outliers(
+    units: NDArray[Any], wrong: NDArray[np.bool_], asked: NDArray[np.bool_], bound: float, allowed: Rates
+) -> Iterator[_Outlier]:
+    """The units of whose opinions `asked` too many are `wrong`. Everything is counted at once: units may be many."""
+    names, of = np.unique(units, return_inverse=True)
+    some = np.unique(of[wrong])  # nothing speaks against the others
+    counts, errors = (np.bincount(of[which], minlength=len(names))[some] for which in (asked, wrong))
+    rates = np.broadcast_to(allowed(wrong.sum() - errors, asked.sum() - counts), counts.shape)
+    evidence = log_evidence(errors, counts, rates)
+    for at in np.flatnonzero(evidence >= bound).tolist():
+        own = of == some[at]
+        yield _Outlier(names[some[at]], own, own & wrong, own & asked, float(rates[at]), float(evidence[at]))
 
 
 def _cleared(opinions: Opinions, wrong: NDArray[np.bool_], limits: Limits) -> bool:
@@ -144,12 +162,3 @@ def _cleared(opinions: Opinions, wrong: NDArray[np.bool_], limits: Limits) -> bo
     known = opinions.known[wrong]
     agreed = opinions.labels[wrong][known >= 0] == known[known >= 0]
     return bool(len(agreed) >= limits.checked and agreed.mean() >= limits.golden_floor)
-
-
-def _suspect(
-    kind: str, who: Any, why: str, wrong: NDArray[np.bool_], asked: NDArray[np.bool_], rate: float, evidence: float,
-    held: NDArray[np.bool_],
-) -> Suspect:  # fmt: skip
-    name = who.decode() if kind == "person" else str(np.datetime64(int(who), "D"))
-    return Suspect(kind, name, why, int(wrong.sum()), int(asked.sum()), round(rate, 4),
-                   round(float(evidence / np.log(10)), 2), np.flatnonzero(held))  # fmt: skip
