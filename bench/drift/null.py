@@ -37,8 +37,9 @@ class Rows(Reference):
 
     def bins(self, values: NDArray[np.float64], ties: NDArray[np.float64]) -> NDArray[np.int64]:  # noqa: ARG002
         rows = values[:, 0].astype(np.intp)
-        counts: NDArray[np.int64] = np.bincount(self.places[rows].ravel(), minlength=len(NAMES) * BINS)
-        return counts.reshape(len(NAMES), BINS)
+        counted = np.bincount(self.places[rows].ravel(), minlength=len(NAMES) * BINS)
+        counts: NDArray[np.int64] = counted.reshape(len(NAMES), BINS)
+        return counts
 
 
 @dataclass(frozen=True)
