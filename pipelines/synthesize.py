@@ -14,7 +14,7 @@ from model.canonical import SIDE, Pixels
 from model.labels import DIGITS
 from model.synthetic import CAREFUL, Labelled, write
 from model.synthetic.outliers import taught
-from model.synthetic.styles import STYLES
+from model.synthetic.styles import without
 from pipelines import paths, stage
 from pipelines.artefacts import Prepared, Source, Split
 from pipelines.stage import StageError
@@ -28,6 +28,7 @@ class SynthesizeParams(stage.Params, section="synthesize"):
     digits: int = Field(ge=0, le=10_000_000, description="to train on")
     outliers: int = Field(ge=0, le=10_000_000, description="pictures without a digit, to train on")
     validation: int = Field(ge=0, le=1_000_000, description="digits to calibrate on")
+    without: tuple[str, ...] = Field(description="words; a style whose name has one of them is not used")
     seed: int = Field(ge=0)
 
 
@@ -38,14 +39,22 @@ def synthesize(params: SynthesizeParams, classes: tuple[str, ...]) -> Prepared:
     core makes them: the number of cores does not change the images. The few images that `canonical` refuses are left
     out. Raises `StageError` if a class has no style to write it in.
     """
-    without = [name for name in classes if name not in DIGITS]
-    if without and (params.digits or params.validation):
-        raise StageError(f"there are styles for digits, not for {', '.join(without)}; set synthesize.digits and"
+    try:
+        styles = without(params.without)
+    except ValueError as error:
+        raise StageError(f"synthesize.without: {error}") from None
+    unknown = [name for name in classes if name not in DIGITS]
+    if unknown and (params.digits or params.validation):
+        raise StageError(f"there are styles for digits, not for {', '.join(unknown)}; set synthesize.digits and"
                          " synthesize.validation to 0")  # fmt: skip
     wanted: tuple[tuple[Callable[..., Labelled], int, Split], ...] = (
         (taught, params.outliers, Split.TRAIN),  # first, because they take longest
-        (write, params.digits, Split.TRAIN),
-        (partial(write, hand=CAREFUL), params.validation, Split.VALIDATION),  # legible ones, to calibrate on
+        (partial(write, styles=styles), params.digits, Split.TRAIN),
+        (
+            partial(write, hand=CAREFUL, styles=styles),
+            params.validation,
+            Split.VALIDATION,
+        ),  # legible ones, to calibrate on
     )
     chunks: list[partial[Labelled]] = []
     splits: list[Split] = []
@@ -92,8 +101,9 @@ def main() -> None:
     synthetic.save(paths.SYNTHETIC)
     with stage.writing(paths.SHEET) as half:
         sheet(synthetic).save(half, "PNG", optimize=True)
-    print(f"synthesize: {params.digits:,} digits in {sum(map(len, STYLES.values()))} styles and {params.outliers:,}"
-          f" pictures without a digit to train on, {params.validation:,} digits to calibrate on")  # fmt: skip
+    styles = sum(map(len, without(params.without).values()))
+    print(f"synthesize: {params.digits:,} digits in {styles} styles and {params.outliers:,} pictures without a digit to"
+          f" train on, {params.validation:,} digits to calibrate on")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class Bundles:
         Returns whether it tried. A bad bundle is logged and counted, and the old one stays. No file at all is an error
         only where somebody `asked`: `promote` removes the old folder just before it puts the new one there.
         """
+        if self.shadow is not None:
+            self.shadow.load()
         found = _signature(self.folder)
         if (found == self._seen and not self._unread) or not (asked or any(found)):
             return False
@@ -106,28 +108,50 @@ class Bundles:
 
 
 class Shadow:
-    """A challenger. It sees a share of the pictures, in a thread of its own, and nobody gets its answers."""
+    """A challenger. It sees a share of the pictures, in a thread of its own, and nobody gets its answers.
+
+    Its folder may be empty. `load` takes the bundle that is put there, so a challenger comes without a restart.
+    """
 
     def __init__(self, folder: Path, share: float, *, chance: Callable[[], float] = random.random) -> None:
-        self._predictor = load(folder)
-        self._share, self._chance = share, chance
+        self._folder, self._share, self._chance = folder, share, chance
+        self._predictor: Predictor | None = None
+        self._seen: list[_File] = []
         self._threads = Threads(1, "shadow")
         self._taken = self._done = 0  # pictures; each is counted in one thread, since `+=` is not atomic
+        self.load()
+
+    def load(self) -> None:
+        """Loads the folder's bundle where it has changed since the last call. No bad bundle looks on; it is logged."""
+        found = _signature(self._folder)
+        if found == self._seen:
+            return
+        self._seen = found
+        try:
+            self._predictor = load(self._folder) if any(found) else None
+        except Exception as error:  # noqa: BLE001 - the service answers on, whatever is wrong with the challenger
+            self._predictor = None
+            log.error("the challenger is refused: %s", error)
+        if self._predictor is not None:
+            log.info("the challenger %s looks on", self._predictor.manifest.version)
+        elif not any(found):
+            log.info("no challenger: %s has no bundle", self._folder)
 
     def look(self, pixels: Pixels, digits: list[int]) -> None:
         """Compares the challenger's answers for the n x 28 x 28 `pixels` with `digits`. Returns at once."""
-        seen = [i for i in range(len(digits)) if self._chance() < self._share]
-        if not seen:
+        predictor = self._predictor
+        seen = [i for i in range(len(digits)) if predictor is not None and self._chance() < self._share]
+        if predictor is None or not seen:
             return
         if self._taken - self._done + len(seen) > SHADOW_QUEUE:
             metrics.SHADOW.labels("passed over").inc(len(seen))
             return
         self._taken += len(seen)
-        self._threads.submit(self._compare, pixels[seen], [digits[i] for i in seen])
+        self._threads.submit(self._compare, predictor, pixels[seen], [digits[i] for i in seen])
 
-    def _compare(self, pixels: Pixels, digits: list[int]) -> None:
+    def _compare(self, predictor: Predictor, pixels: Pixels, digits: list[int]) -> None:
         try:
-            answers = [prediction.digit for prediction in self._predictor.predict(pixels)]
+            answers = [prediction.digit for prediction in predictor.predict(pixels)]
             differ = sum(a != b for a, b in zip(answers, digits, strict=True))
             metrics.SHADOW.labels("disagrees").inc(differ)
             metrics.SHADOW.labels("agrees").inc(len(digits) - differ)

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         2, ge=0, description="time between two checks for a new bundle; 0 checks at SIGHUP only"
     )
     shadow_bundle: Path | None = Field(
-        None, description="folder of a challenger's bundle, which sees requests but never answers"
+        None, description="folder for a challenger's bundle, which sees requests but never answers"
     )
     shadow_share: float = Field(0.1, ge=0, le=1, description="share of the pictures that the challenger sees")
     journal: str = Field(DEFAULT, description="SQLAlchemy URL of the journal, or off")

@@ -4,7 +4,7 @@ All images of a style are drawn together. One matrix turns their jittered points
 in its points. The pen is a disc that moves along the curve.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, TypeAlias
@@ -50,8 +50,14 @@ HAND: Final = Hand()  # a few per cent of its digits are illegible: real handwri
 CAREFUL: Final = Hand(jitter=0.03, short=0.06, swell=0.18, aspect=0.2, slant=(0.12, 0.18))  # about 1 % are illegible
 
 
-def write(count: int, seed: Seed, hand: Hand = HAND, classes: Sequence[str] = DIGITS) -> Labelled:
-    """`count` canonical digits of `classes`, in random order. Equal seeds give equal images.
+def write(
+    count: int,
+    seed: Seed,
+    hand: Hand = HAND,
+    classes: Sequence[str] = DIGITS,
+    styles: Mapping[int, Sequence[Style]] = STYLES,
+) -> Labelled:
+    """`count` canonical digits of `classes` in `styles`, in random order. Equal seeds give equal images.
 
     `canonical` refuses a digit in some thousands; there are then fewer than `count`.
     """
@@ -59,11 +65,11 @@ def write(count: int, seed: Seed, hand: Hand = HAND, classes: Sequence[str] = DI
     labels = rng.integers(len(classes), size=count).astype(np.uint8)
     pictures: list[Pixels] = [np.empty(0, np.uint8)] * count
     for label, digit in enumerate(classes):
-        styles = STYLES[int(digit)]
+        known = styles[int(digit)]
         rows = np.flatnonzero(labels == label)
-        weights = np.array([style.weight for style in styles])
-        chosen = rng.choice(len(styles), len(rows), p=weights / weights.sum())
-        for number, style in enumerate(styles):
+        weights = np.array([style.weight for style in known])
+        chosen = rng.choice(len(known), len(rows), p=weights / weights.sum())
+        for number, style in enumerate(known):
             of_style = rows[chosen == number]
             for at, picture in written(style, len(of_style), hand, rng):
                 pictures[of_style[at]] = picture

@@ -4,6 +4,7 @@ A style is a line of points in per cent of the digit's box: `x,y`, x to the righ
 pen passes them. `!` after a point makes it a corner. `|` lifts the pen. To add a way of writing, add a line.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -204,3 +205,14 @@ SIGNS: Final[tuple[Style, ...]] = (
     Style("wave", "4,60 20,30 40,50 56,70 76,40 96,40"),
 )
 # fmt: on
+
+
+def without(words: Sequence[str]) -> Mapping[int, Sequence[Style]]:
+    """`STYLES` without those whose name has one of `words`. Raises `ValueError` where a digit has none left."""
+    kept = {
+        digit: tuple(style for style in styles if not any(word in style.name for word in words))
+        for digit, styles in STYLES.items()
+    }
+    if empty := [digit for digit, styles in kept.items() if not styles]:
+        raise ValueError(f"without {', '.join(words)} there is no style left for {empty[0]}")
+    return kept

@@ -58,6 +58,13 @@ def test_nothing_that_was_counted_is_lost():
     assert next(counts.tolist() for _, _, counts in made.restarts()) == [896, 1]
 
 
+def test_the_first_restart_is_at_the_first_epoch_however_the_epochs_are_numbered():
+    late, early = filled(range(490_001, 490_100)), filled(range(99))
+    assert [number for _, number, _ in late.restarts()][-1] == [number for _, number, _ in early.restarts()][-1] == 0
+    assert [epoch for epoch, _, _ in late.restarts()][-1] == 490_001
+    assert all(epoch - number == 490_001 for epoch, number, _ in late.restarts())
+
+
 @pytest.mark.parametrize("first", [0, 1, 490_001])
 def test_merging_in_any_order_equals_one_stream(first):
     rng = np.random.default_rng(first)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from model.epochs import StateError
+from model.epochs import StateError, weight
 from model.risk import (
     Baseline,
     ConfidenceSequence,
@@ -97,6 +97,13 @@ def test_any_restart_lies_above_its_mean_with_probability_alpha_at_most():
         if any(low > mean for low in rises):
             missed += mean ** sum(values) * (1 - mean) ** (length - sum(values))
     assert 0 < missed <= ALPHA
+
+
+def test_each_restart_has_its_share_of_alpha():
+    made = sequence([0, 0, 1, 1], [5, 6, 7, 8])
+    since = [mixture_interval(min(n, 2), max(n - 2, 0), ALPHA * weight(4 - n)) for n in (1, 2, 3, 4)]
+    assert made.rise(ALPHA)[0] == max(since, key=lambda found: found.low)
+    assert made.fall(ALPHA)[0] == min(since, key=lambda found: found.high)
 
 
 def test_a_late_rise_is_found_and_dated():

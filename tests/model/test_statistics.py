@@ -43,6 +43,12 @@ def test_the_margin_differs_where_the_confidence_rounds_to_1():
     assert margins[0] < margins[1] < margins[2]
 
 
+def test_confidences_that_differ_by_rounding_are_equal():
+    """ONNX Runtime gives other last bits to one image alone than to the same image among others."""
+    rows = measured([[1, 0, 0], [1 - 2**-23, 0, 0], [1 - 1e-4, 0, 0]])
+    assert rows[:, NAMES.index("confidence")].tolist() == [1.0, 1.0, 0.9999]
+
+
 def test_one_class_has_a_margin_too():
     assert np.isfinite(measured([[1.0]])).all()
 

@@ -12,7 +12,7 @@ from pipelines.synthesize import SynthesizeParams, sheet, synthesize
 
 pytestmark = pytest.mark.slow
 
-FEW = SynthesizeParams(digits=1_100, outliers=30, validation=40, seed=0)
+FEW = SynthesizeParams(digits=1_100, outliers=30, validation=40, seed=0, without=())
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_number_of_cores_changes_nothing(synthetic, monkeypatch):
 
 
 def test_no_synthetic_images_are_allowed():
-    nothing = synthesize(SynthesizeParams(digits=0, outliers=0, validation=0, seed=0), DIGITS)
+    nothing = synthesize(SynthesizeParams(digits=0, outliers=0, validation=0, seed=0, without=()), DIGITS)
     assert nothing.images.shape == (0, 28, 28)
     assert sheet(nothing, columns=10, rows=2).size == (280, 2 * 28)
 
@@ -48,20 +48,20 @@ def test_no_synthetic_images_are_allowed():
 @pytest.mark.parametrize("counts", [{"digits": 5, "validation": 0}, {"digits": 0, "validation": 5}])
 def test_classes_without_a_style_are_refused(counts):
     with pytest.raises(StageError) as refusal:
-        synthesize(SynthesizeParams(outliers=0, seed=0, **counts), ("1", "A", "B"))
+        synthesize(SynthesizeParams(outliers=0, seed=0, without=(), **counts), ("1", "A", "B"))
     assert str(refusal.value) == (
         "there are styles for digits, not for A, B; set synthesize.digits and synthesize.validation to 0"
     )
 
 
 def test_outliers_are_made_for_any_classes():
-    found = synthesize(SynthesizeParams(digits=0, outliers=30, validation=0, seed=0), ("A", "B", "C"))
+    found = synthesize(SynthesizeParams(digits=0, outliers=30, validation=0, seed=0, without=()), ("A", "B", "C"))
     assert set(found.labels.tolist()) == {3}
     assert found.classes == ("A", "B", "C")
 
 
 def test_some_of_the_digits_are_written_with_their_own_labels():
-    some = synthesize(SynthesizeParams(digits=60, outliers=0, validation=0, seed=0), ("1", "7", "0"))
+    some = synthesize(SynthesizeParams(digits=60, outliers=0, validation=0, seed=0, without=()), ("1", "7", "0"))
     assert set(some.labels.tolist()) == {0, 1, 2}
     zeros, ones = some.images[some.labels == 2], some.images[some.labels == 0]
     assert (zeros[:, 14, 14] < 128).mean() > 0.7  # a zero is open in the middle, a one is not

@@ -248,6 +248,24 @@ def test_a_challenger_that_disagrees_is_counted(serve, tmp_path):
     until(lambda: service.metric('neocog_shadow_total{result="disagrees"}') == 10)
 
 
+def test_a_challenger_comes_while_the_service_runs_and_a_bad_one_looks_on_no_longer(serve, tmp_path):
+    place = tmp_path / "challenger"
+    service = serve(shadow_bundle=place, shadow_share=1, reload_seconds=0.05)
+    service.http.post("/predict", content=PICTURES[0])
+    assert service.metric('neocog_shadow_total{result="agrees"}') == 0
+    make_bundle(tmp_path / "made", model=linear_model(5.0))
+    (tmp_path / "made").rename(place)
+
+    def compared():
+        service.http.post("/predict", content=PICTURES[0])
+        return service.metric('neocog_shadow_total{result="agrees"}') > 0
+
+    until(compared)
+    (place / "model.onnx").write_bytes(b"no model")
+    until(lambda: "the challenger is refused" in "".join(list(service.log)))
+    assert service.http.post("/predict", content=PICTURES[0]).status_code == 200
+
+
 def pictures(*results):
     return sum(metrics.SHADOW.labels(result)._value.get() for result in results)
 
