@@ -3,9 +3,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: kind-up minikube-up kind-down verify drill deploy canary canary-release canary-down rollback platform-up settings
-.PHONY: help demo serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui sync samples constraints install install-dev clean
+.PHONY: help demo lifecycle serve check test lint format bench bench-abuse compare ablation image image-offline image-training image-training-offline test-training-image sbom up ui watch sync samples constraints install install-dev clean
 
 PYTHON ?= python3
+SEED ?= 0
 PORT ?= $(or $(NEOCOG_PORT),8000)
 WORKERS ?= $(or $(NEOCOG_WORKERS),1)
 LOG_FORMAT ?= $(or $(NEOCOG_LOG_FORMAT),text)
@@ -23,6 +24,9 @@ help: ## List the targets
 demo: install ## Set up, run the pipeline, serve it, ask it about samples/
 	dvc repro
 	python -m samples.demo
+
+lifecycle: install ## Play the whole story: drift, alarm, labels, retraining, poison; draws out/lifecycle.png (SEED=0)
+	python -m samples.lifecycle --seed $(SEED)
 
 serve: install ## Serve the champion on $PORT (8000), in $WORKERS processes
 	@test -d out/champion || dvc repro
@@ -91,7 +95,7 @@ sbom: install-dev ## Write out/sbom.json, what the serving image is made of (Cyc
 	python -m deploy.image.sbom > out/sbom.json
 	@echo "sbom: out/sbom.json has $$(grep -c '"purl"' out/sbom.json) packages"
 
-up: image image-training ## Start everything on this machine: service, MLflow, PostgreSQL, Redis, Prometheus
+up: image image-training ## Start everything on this machine: service, MLflow, PostgreSQL, Redis, Prometheus, Alertmanager, Grafana
 	docker compose up --detach --wait
 
 settings: install ## Rename the ConfigMap in k8s/ after an edit: its name is a hash of its content
@@ -138,6 +142,9 @@ ui: install ## Open the MLflow UI on port 5000
 	  http*) echo "The tracking server has its own UI: $$MLFLOW_TRACKING_URI" ;; \
 	  *) mlflow server --workers 1 --backend-store-uri "$$MLFLOW_TRACKING_URI" --port 5000 ;; \
 	esac
+
+watch: install ## Read the journal that $$NEOCOG_JOURNAL names, and say whether the champion still works: out/watch/
+	python -m pipelines.watch
 
 sync: install ## Send MLflow the runs it missed while it was down
 	python -m pipelines.tracking

@@ -15,9 +15,9 @@ from contextlib import suppress
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, delete, event, exists, make_url, select, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from journal import tables
@@ -34,21 +34,35 @@ WRITING: Final = 10  # seconds to wait for the commit of many rows
 MIGRATING: Final = 60  # seconds that a migration may take
 REOPENED: Final = 3  # times that SQLite's file is opened anew for one commit, where it is replaced again and again
 RESERVE: Final = 0.1  # share of `max_bytes` that only labels may use
+ROOM: Final = 50  # predictions that make room at a time, at least: looking for each one alone would take long
+LOOKS: Final = 20  # batches of labelled predictions that are passed over at a time, in search of unlabelled ones
+_LAST: Final = "g"  # sorts after every id
 _NO_ROOM: Final = {"SQLITE_FULL", "53100"}  # SQLite's name; PostgreSQL's code for disk_full
 _NO_ANSWER: Final = {"SQLITE_BUSY", "Silent", "ConnectionTimeout", "TimeoutError"}  # SQLite's name; classes of errors
 _FILES: Final = "files"  # of an SQLite connection: the identity that each of its files had when it was opened
 
+T = TypeVar("T")
 _Identity = tuple[int, int] | None
+
+
+class Removed(NamedTuple):
+    """What `Database.remove` did."""
+
+    removed: int  # predictions
+    last: str | None  # the id of the last prediction it looked at; None where there is none to look at
 
 
 class Database:
     """Every method raises `JournalUnavailable` where the database does not do what is asked.
 
-    `max_bytes` bounds the file of SQLite; predictions may fill nine tenths of it. 0 sets no bound.
+    `max_bytes` bounds the file of SQLite; predictions may fill nine tenths of it. Where they do, the oldest that nobody
+    labelled make room. 0 sets no bound. `removed` is called with the number of predictions that were removed.
     """
 
-    def __init__(self, url: str, max_bytes: int = 0) -> None:
+    def __init__(self, url: str, max_bytes: int = 0, removed: Callable[[int], object] = int) -> None:
         self._engine = engine(url)
+        self._removed = removed
+        self._oldest = ""  # those before this id that made no room are labelled
         self._max_bytes = max_bytes if self._engine.dialect.name == "sqlite" else 0
         self._insertion = _insertion(self._engine)
         self._migrated = False  # as far as is known; after a failure it is found out again
@@ -75,16 +89,74 @@ class Database:
     def write(self, rows: Sequence[PredictionRow]) -> None:
         """Writes all rows or none. A row that is already there stays as it is."""
         statement, values = self._statement(rows)
-        self._commit(1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values))
+        self._commit_making_room(
+            1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values), max(len(rows), ROOM)
+        )
 
     def feedback(self, label: LabelRow) -> None:
         """Returns once the label is committed."""
         row = {"id": new_id(), "time": time.time(), **label._asdict()}
         statement = _tolerant(self._engine, tables.feedback).values(row)
-        self._commit(1, PATIENCE, lambda connection: connection.execute(statement))
+        self._commit_making_room(1, PATIENCE, lambda connection: connection.execute(statement), ROOM)
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """What `question` reads. It is asked again where SQLite's file was replaced meanwhile."""
+        answers: list[T] = []
+        self._commit(1, PATIENCE, lambda connection: answers.append(question(connection)))
+        return answers[-1]
+
+    def remove(self, after: str, before: str, most: int) -> Removed:
+        """Looks at the `most` oldest predictions with ids between `after` and `before`; removes those without a label.
+
+        Replicas that do so at once look at different rows of PostgreSQL, and none waits for another.
+        """
+        looked = (
+            select(tables.predictions.c.id)
+            .where(tables.predictions.c.id > after, tables.predictions.c.id < before)
+            .order_by(tables.predictions.c.id)
+            .limit(most)
+            .with_for_update(skip_locked=True)  # SQLite, which has one writer, ignores it
+        )
+        labelled = exists().where(tables.feedback.c.prediction_id == tables.predictions.c.id)
+        found: list[str] = []
+        counts: list[int] = []
+
+        def statement(connection: Connection) -> None:
+            found[:] = connection.execute(looked).scalars()
+            unlabelled = delete(tables.predictions).where(tables.predictions.c.id.in_(found), ~labelled)
+            counts[:] = [connection.execute(unlabelled).rowcount if found else 0]
+
+        self._commit(1, WRITING, statement)
+        self._removed(counts[0])
+        return Removed(counts[0], found[-1] if found else None)
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _commit_making_room(
+        self, share: float, seconds: float, statement: Callable[[Connection], object], most: int
+    ) -> None:
+        """Commits `statement`. Where there is no room for it, predictions are removed first, `most` at a time."""
+        while True:
+            try:
+                self._commit(share, seconds, statement)
+            except JournalFull:
+                if not self._make_room(most):
+                    raise
+            else:
+                return
+
+    def _make_room(self, most: int) -> bool:
+        """Removes some of the oldest unlabelled predictions, at most `most`. False where it finds none.
+
+        SQLite uses their pages again. Where no bound is set, the disk is full: what is kept stays.
+        """
+        for _ in range(LOOKS if self._max_bytes else 0):
+            removed, last = self.remove(self._oldest, _LAST, most)
+            self._oldest = last or ""
+            if removed or last is None:
+                return removed > 0
+        return False
 
     def _commit(self, share: float, seconds: float, statement: Callable[[Connection], object]) -> None:
         """Commits `statement`. In SQLite, into the file that has the journal's path before and after that."""

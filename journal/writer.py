@@ -12,16 +12,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from journal.errors import JournalFull, JournalSilent, JournalUnavailable, RowRefused
+from journal.retention import Retention
 from journal.rows import LabelRow, PredictionRow
 from journal.urls import checked
 from model.threads import Threads
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from journal.database import Database
 
+T = TypeVar("T")
 log = logging.getLogger("neocog.journal")
 
 BATCH: Final = 500  # rows of one INSERT
@@ -36,8 +40,9 @@ FULL_RETRY: Final = 1.0  # seconds between two tries to write one row to a full 
 class Journal:
     """The queue and the thread that empties it. Raises `WrongUrl`.
 
-    `written` and `dropped` are called with the number of predictions, from whichever thread it happens in; without
-    them nobody counts. The writer thread imports SQLAlchemy, so that the service is ready a third of a second sooner.
+    `days` is the age at which a prediction without a label is removed; 0 keeps all. `written`, `dropped` and `removed`
+    are called with the number of predictions, from whichever thread it happens in; without them nobody counts. The
+    writer thread imports SQLAlchemy, so that the service is ready a third of a second sooner.
     """
 
     def __init__(
@@ -45,12 +50,15 @@ class Journal:
         url: str,
         capacity: int,
         max_bytes: int = 0,
+        days: float = 0,
         *,
         written: Callable[[int], object] = int,
         dropped: Callable[[int], object] = int,
+        removed: Callable[[int], object] = int,
     ) -> None:
         self._url, self._capacity, self._max_bytes = checked(url), capacity, max_bytes
-        self._written, self._dropped = written, dropped
+        self._written, self._dropped, self._removed = written, dropped, removed
+        self._retention = Retention(days)
         self._rows: deque[PredictionRow] = deque()
         self._bytes_added = self._bytes_removed = 0  # each changes in one thread, since `+=` is not atomic
         self.full = False  # the last prediction found no room; new ones wait in the queue, then are dropped
@@ -60,7 +68,7 @@ class Journal:
         self._abandoned = False  # nobody waits for the writer any more
         self._batch = BATCH
         self._threads = Threads(2, "feedback")
-        self._labels = 0  # being kept
+        self._calls = 0  # labels being kept, and questions
         self._database: Database | None = None
         self._lock = threading.Lock()  # the writer and the first feedback may both call `_open`
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -94,35 +102,44 @@ class Journal:
         answer, one label at a time finds out whether it does again, and the others are refused at once. Only a
         migration may take longer. Labels have threads of their own: a database that hangs holds up nothing else.
         """
-        if self._silent and self._labels:
+        await self._answered(lambda database: database.feedback(label))
+
+    async def ask(self, question: Callable[["Connection"], T]) -> T:
+        """What `question` reads, in one of the threads for labels. Raises `JournalUnavailable` as `feedback` does."""
+        return await self._answered(lambda database: database.ask(question))
+
+    async def _answered(self, call: Callable[["Database"], T]) -> T:
+        if self._silent and self._calls:
             raise JournalSilent("the database does not answer")
         if self._threads.waiting >= FEEDBACK_WAITING:
             raise JournalUnavailable(f"{self._threads.waiting} labels wait for the database already")
-        self._labels += 1
-        kept = asyncio.wrap_future(self._threads.submit(self._keep, label, self._silent))
+        self._calls += 1
+        made = asyncio.wrap_future(self._threads.submit(self._call, call, self._silent))
         try:
-            while not (await asyncio.wait([kept], timeout=ANSWER))[0]:
+            while not (await asyncio.wait([made], timeout=ANSWER))[0]:
                 if self._database is None or not self._database.migrating:
                     self._silent = True
                     raise JournalSilent(f"the database has not answered after {ANSWER} seconds")
-            kept.result()
+            answer: T = made.result()
+            return answer
         finally:
-            kept.cancel()
-            self._labels -= 1
+            made.cancel()
+            self._calls -= 1
 
-    def _keep(self, label: LabelRow, tries: bool) -> None:  # noqa: FBT001 - `Threads.submit` has no names
-        """Commits a label. Unless it `tries` whether a silent database answers again, it does not wait for one."""
+    def _call(self, call: Callable[["Database"], T], tries: bool) -> T:  # noqa: FBT001 - `Threads.submit` has no names
+        """Makes a call. Unless it `tries` whether a silent database answers again, it does not wait for one."""
         if self._silent and not tries:
             raise JournalSilent("the database does not answer")
         try:
-            self._open().feedback(label)
+            answer = call(self._open())
         except JournalUnavailable as error:
             self._silent = isinstance(error, JournalSilent)
             raise
         except Exception as error:
-            log.exception("a label could not be kept")
+            log.exception("the journal failed")
             raise JournalUnavailable(str(error)) from error
         self._silent = False
+        return answer
 
     def close(self, within: float) -> None:
         """Writes the queue for at most `within` seconds. What is left counts as dropped."""
@@ -144,7 +161,7 @@ class Journal:
             if self._database is None:
                 from journal.database import Database  # noqa: PLC0415 - see the class
 
-                self._database = Database(self._url, self._max_bytes)
+                self._database = Database(self._url, self._max_bytes, self._removed)
             return self._database
 
     def _write(self) -> None:
@@ -152,7 +169,7 @@ class Journal:
             self._open().migrate()
         wait = RETRY[0]
         while not self._abandoned and not (self._closing.is_set() and not self._rows):
-            self._arrived.wait()
+            self._arrived.wait(self._retention.wait)
             self._closing.wait(GATHER)  # for more rows, unless the service ends
             self._arrived.clear()
             while self._rows and not self._abandoned:
@@ -176,14 +193,21 @@ class Journal:
                     time.sleep(wait)
                     wait = min(2 * wait, RETRY[1])
                     continue
-                if wait != RETRY[0] or self.full:
-                    log.warning("the journal is written again")
-                    wait, self.full = RETRY[0], False
                 self._silent = False
                 for _ in rows:
                     self._bytes_removed += self._rows.popleft().size
+                # A row that found room does not end a full journal: the next one may find none.
+                if wait != RETRY[0] or (self.full and not self._rows):
+                    log.warning("the journal is written again")
+                    wait, self.full = RETRY[0], False
                 self._batch = min(2 * self._batch, BATCH)
                 self._written(len(rows))
+                self._remove_old()
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        if not self._closing.is_set():
+            self._retention.step(self._open)
 
     def _is_full(self, rows: list[PredictionRow], error: Exception) -> bool:
         """Tries half as many rows, down to one, so that the last free page is used; then waits for room.

@@ -53,7 +53,7 @@ class Manifest(BaseModel):
     created: str  # UTC, ISO 8601
     labels: list[str] = Field(min_length=1)  # in the order of the model's probabilities
     canonical_version: str
-    sha256: dict[str, str]  # of model, data, params, and of every other file of the bundle by its name
+    sha256: dict[str, str]  # of model, data, people's labels, params, and of every other file of the bundle by its name
     git_revision: str | None
     git_dirty: bool | None
     run: str  # the key of the run, which is also its tag in MLflow
@@ -64,7 +64,7 @@ class Manifest(BaseModel):
 
 
 class Golden(BaseModel):
-    """Inputs, and the answers that the model must give."""
+    """Inputs, and the answers that the model must give. The picture at a place is of the label at that place."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 

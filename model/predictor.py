@@ -34,7 +34,7 @@ class Predictor:
         self._session = session
         self.manifest = manifest
         self.reference = reference  # the bytes of reference.npz, for `model.drift.Reference.parse`
-        self._question: Golden | None = None
+        self.golden: Golden | None = None
 
     @classmethod
     def load(cls, folder: Path, *, prove: bool = True) -> "Predictor":
@@ -55,7 +55,7 @@ class Predictor:
         try:
             golden = Golden.parse(questions)
             predictor._prove(golden, folder)
-            predictor._question = Golden(encoded=golden.encoded[:1], pixels=golden.pixels[:1], prob=golden.prob[:1])
+            predictor.golden = golden
         except BundleError:
             raise
         except Exception as error:
@@ -64,8 +64,9 @@ class Predictor:
 
     def prove_again(self) -> None:
         """Checks the first golden answer again, in 0.3 ms. Raises `BundleError` if it has changed."""
-        if self._question is not None:
-            self._prove(self._question, Path(self.manifest.version))
+        if (golden := self.golden) is not None:
+            first = Golden(encoded=golden.encoded[:1], pixels=golden.pixels[:1], prob=golden.prob[:1])
+            self._prove(first, Path(self.manifest.version))
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """n x 28 x 28 uint8 from `canonical` -> n x 10, calibrated."""

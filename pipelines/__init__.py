@@ -1,5 +1,6 @@
-"""The stages of dvc.yaml, one file each: ingest, validate, prepare, synthesize, train, evaluate, export, card, promote.
+"""The stages of dvc.yaml: ingest, validate, prepare, synthesize, labels, train, evaluate, export, card, promote.
 
-No stage imports another. `artefacts` and `weights` hold what stages hand each other, `paths` names the files, `stage`
-reads parameters and reports errors, `provenance` hashes what a model is made of, `tracking` records runs in MLflow.
+Each is a file. `feedback` is no stage: it reads the journal. None of these imports another. `artefacts`, `labelled` and
+`weights` hold what they hand each other, `paths` names the files, `stage` reads parameters and reports errors,
+`provenance` hashes what a model is made of, `tracking` records runs in MLflow.
 """

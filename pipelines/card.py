@@ -45,12 +45,13 @@ class Measurements:
         manifest = bundle.read(paths.BUNDLE)
         columns = (*manifest.labels, OUTLIERS)
         counts = {}
-        for origin, path in (("real", paths.PREPARED), ("synthetic", paths.SYNTHETIC)):
+        for origin, path in (("real", paths.PREPARED), ("synthetic", paths.SYNTHETIC), ("people's", paths.LABELS)):
             images = Prepared.load(path)
             for split in Split:
                 per_label = np.bincount(images.of(split)[1], minlength=len(columns)).tolist()
                 counts[f"{split.name.lower()}, {origin}"] = dict(zip(columns, per_label, strict=True))
         del counts["test, synthetic"]  # the test split holds real images only
+        del counts["validation, people's"]  # there are none
         return cls(
             manifest=manifest,
             metrics=_json(paths.METRICS),
@@ -82,10 +83,11 @@ def card(measured: Measurements) -> str:
                [[name, *(_number("images", n) for n in (*per_label.values(), sum(per_label.values())))]
                 for name, per_label in measured.counts.items()]),
         "Counted after `canonical`. An image that two splits share is left out of the earlier one. The project makes"
-        f" the synthetic images itself. Those under *{OUTLIERS}* teach the network to be unsure.",
+        f" the synthetic images itself. Those under *{OUTLIERS}* teach the network to be unsure. *People's* are"
+        " pictures that the service was sent and that people labelled; only the gate uses those of the test split.",
         "## Training parameters",
         _pairs({name: value for name, value in measured.run["start"]["params"].items()
-                if name.split(".")[0] in ("data", "prepare", "synthesize", "train")}),
+                if name.split(".")[0] in ("data", "prepare", "synthesize", "labels", "train")}),
         "## Evaluation",
         f"On the frozen test split: {_number('images', metrics['images'])} real images. Neither training nor any choice"
         " used them.",

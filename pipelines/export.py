@@ -164,7 +164,11 @@ def main() -> None:
     network = Served(uncalibrated, calibration["temperature"], components).eval()
     run = tracking.Run.resume()
     metrics = json.loads(paths.METRICS.read_text())
-    hashes = {"data": provenance.data_hash(), "params": provenance.params_hash()}
+    hashes = {
+        "data": provenance.data_hash(),
+        "labels": provenance.labels_hash(),
+        "params": provenance.params_hash(),
+    }
     identity = {
         "name": tracking.NAME,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,6 +9,8 @@ MNIST: Final = Path("data/mnist")  # the downloaded IDX files; not an output of 
 RAW: Final = Path("data/raw.npz")
 PREPARED: Final = Path("data/prepared.npz")
 SYNTHETIC: Final = Path("data/synthetic.npz")
+FEEDBACK: Final = Path("data/feedback.npz")
+LABELS: Final = Path("data/labels.npz")
 
 OUT: Final = Path("out")
 VALIDATION: Final = OUT / "validation.json"
@@ -24,9 +26,11 @@ BUNDLE: Final = OUT / "bundle"
 EXPORT: Final = OUT / "export.json"
 CARD: Final = OUT / "model_card.md"
 COMPARE: Final = OUT / "compare"
+FEEDBACK_REPORT: Final = OUT / "feedback" / "report.json"
 GATE: Final = OUT / "gate.json"
 GATE_REPORT: Final = OUT / "gate.md"
 CHAMPION: Final = OUT / "champion"
+WATCH: Final = OUT / "watch"
 
 PROMOTIONS: Final = Path("promotions.jsonl")  # in git: who promoted which model, when, and which one it replaced
 RUNS: Final = Path("runs")  # the runs that tracking recorded, sent or not

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import bdtrc
+from scipy.special import bdtr, bdtrc
 
 from model import bundle
 from model.bundle import Manifest
@@ -25,6 +25,7 @@ from model.predictor import Predictor
 from model.robustness import MARGIN, bare, distorted, product
 from pipelines import paths, stage, tracking
 from pipelines.artefacts import Labels, Predictions, Prepared, Split
+from pipelines.labelled import Feedback, hard_cases
 from pipelines.stage import StageError
 from pipelines.timing import inference_us
 
@@ -42,6 +43,9 @@ class PromoteParams(stage.Params, section="promote"):
     bare_shift: int = Field(ge=1, le=MARGIN)
     min_bare_shifted_accuracy: float = Field(ge=0, le=1)
     suspicious_from: int = Field(ge=1)
+    canaries: int = Field(ge=1)
+    canary_loss: float = Field(ge=0, le=1)
+    min_audited: int = Field(ge=1)
     max_model_bytes: int = Field(ge=1)
     max_inference_us: float = Field(gt=0)
 
@@ -84,19 +88,21 @@ class Paired:
     only_challenger_wrong: int
     only_rival_wrong: int
     p_worse: float  # the chance of at least so many errors of the challenger if both are equally good
+    p_better: float  # the chance of at most so many
 
 
 def mcnemar(labels: Labels, challenger: Labels, rival: Labels) -> Paired:
-    """A one-sided exact McNemar test of "the challenger is worse". All three are n labels.
+    """One-sided exact McNemar tests of "the challenger is worse" and of "is better". All three are n labels.
 
     Only images that exactly one of the two reads wrongly count. If both are equally good, each such image is equally
     likely to be an error of either.
     """
     only_challenger = int(((challenger != labels) & (rival == labels)).sum())
     only_rival = int(((challenger == labels) & (rival != labels)).sum())
-    # The upper tail of the binomial distribution. scipy.stats has it too, but takes 2 s to import.
-    p_worse = float(bdtrc(only_challenger - 1, only_challenger + only_rival, 0.5))
-    return Paired(only_challenger, only_rival, p_worse)
+    # The tails of the binomial distribution. scipy.stats has them too, but takes 2 s to import.
+    discordant = only_challenger + only_rival
+    p_worse = float(bdtrc(only_challenger - 1, discordant, 0.5))
+    return Paired(only_challenger, only_rival, p_worse, float(bdtr(only_challenger, discordant, 0.5)))
 
 
 def gate(
@@ -110,7 +116,7 @@ def gate(
 ) -> Iterator[Check]:
     """Every condition, whether it holds or not. If `champion` is None, floors and baselines alone decide.
 
-    `shared_images` is the number of test images that are in the training split too.
+    `shared_images` is the number of images to judge with, people's included, that the challenger was trained on.
     """
     right = challenger.labels == labels
     accuracy = float(right.mean())
@@ -135,6 +141,45 @@ def gate(
     yield _not_worse("RBF SVM", labels, challenger.labels, baselines["rbf_svm"], params.significance)
     if champion is not None:
         yield _not_worse("champion", labels, challenger.labels, champion, params.significance)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures that people labelled, and what the two models read in them."""
+
+    judged: Labels  # the labels of held-out callers' pictures
+    judged_challenger: Labels
+    judged_champion: Labels
+    at_random: bool  # the pictures were drawn at random; otherwise many were labelled because they were read wrongly
+    canaries: Labels  # the labels of the oldest pictures that a model once read wrongly
+    canaries_challenger: Labels
+    canaries_champion: Labels
+    newly_trained_on: bool  # the challenger was trained on labels that the champion was not trained on
+
+
+def people_checks(found: Labelled, champion_errors: float, params: PromoteParams) -> Iterator[Check]:
+    """The conditions on the pictures that people labelled.
+
+    `champion_errors` is the champion's share of errors on the frozen test split. Where it makes significantly more on
+    people's pictures, new labels are a reason to train again, and the challenger must be better on these pictures.
+    Otherwise it must not be worse.
+    """
+    if len(found.judged):
+        test = mcnemar(found.judged, found.judged_challenger, found.judged_champion)
+        wrong, count = int((found.judged_champion != found.judged).sum()), len(found.judged)
+        misread = bdtrc(wrong - 1, count, champion_errors) < params.significance
+        shown = (f"{test.only_challenger_wrong} errors of its own against {test.only_rival_wrong} in {count:,}"
+                 f" {'drawn at random' if found.at_random else 'labelled for any reason'}")  # fmt: skip
+        if misread and found.newly_trained_on:
+            yield Check("better than the champion on people's pictures", f"{shown}, p = {test.p_better:.3f}",
+                        f"p below {params.significance}: the champion misreads {wrong / count:.2%} of them,"
+                        f" {champion_errors:.2%} of the test split", test.p_better < params.significance)  # fmt: skip
+        else:
+            yield Check("not worse than the champion on people's pictures", f"{shown}, p = {test.p_worse:.3f}",
+                        f"p at least {params.significance}", test.p_worse >= params.significance)  # fmt: skip
+    if len(found.canaries):
+        floor = float((found.canaries_champion == found.canaries).mean()) - params.canary_loss
+        yield _floor("people's oldest hard pictures", found.canaries_challenger == found.canaries, max(0.0, floor))
 
 
 def _floor(name: str, right: NDArray[np.bool_], floor: float) -> Check:
@@ -187,7 +232,8 @@ def main() -> None:
     images, labels = prepared.of(Split.TEST)
     predictor = Predictor.load(paths.BUNDLE)
     baselines = Predictions.load(paths.PREDICTIONS).baselines
-    training = {image.tobytes() for image in prepared.of(Split.TRAIN)[0]}
+    people, feedback = Prepared.load(paths.LABELS), Feedback.load(paths.FEEDBACK)
+    training = {image.tobytes() for part in (prepared, people) for image in part.of(Split.TRAIN)[0]}
     with tempfile.TemporaryDirectory() as folder:
         old = current_champion(Path(folder))
         try:
@@ -195,15 +241,20 @@ def main() -> None:
         except bundle.BundleError as error:
             raise StageError(f"the champion cannot be used for the comparison: {error}") from None
         comparable = champion is not None and champion.manifest.labels == predictor.manifest.labels
+        champions = _labels(champion, images) if champion and comparable else None
         checks = list(gate(
             labels,
             prepared.classes,
             Challenger.measured(predictor, images, (paths.BUNDLE / bundle.MODEL).stat().st_size, params),
             baselines,
-            _labels(champion, images) if champion and comparable else None,
-            sum(image.tobytes() in training for image in images),
+            champions,
+            sum(image.tobytes() in training for image in (*images, *people.of(Split.TEST)[0])),
             params,
         ))  # fmt: skip
+        if champion is not None and champions is not None:
+            found = labelled(people, feedback, predictor, champion, params)
+            errors = ((champions != labels).sum() + 1) / (len(labels) + 2)  # Laplace 1814: none seen is not 0
+            checks += people_checks(found, float(errors), params)
     passed = all(check.passed for check in checks)
     before = champion.manifest if champion else None
     text = report(checks, predictor.manifest, before)
@@ -233,10 +284,32 @@ def main() -> None:
         print(f"promote: model {version} is the champion ({len(checks)} checks passed, before: {previous})")
 
 
+def labelled(
+    people: Prepared, feedback: Feedback, challenger: Predictor, champion: Predictor, params: PromoteParams
+) -> Labelled:
+    """What both models read in people's pictures. `people` are those of `feedback` that are used."""
+    judged = people.rows[people.splits == Split.TEST]
+    audited = judged[feedback.rows["asked"][judged] == b"audit"]
+    at_random = len(audited) >= params.min_audited
+    judged = audited if at_random else judged
+    pixels, hard = feedback.pixels[judged], hard_cases(feedback, people.rows, params.canaries)
+    trained_on = challenger.manifest.sha256.get("labels")
+    new = trained_on != champion.manifest.sha256.get("labels") and bool((people.splits == Split.TRAIN).any())
+    return Labelled(
+        judged=feedback.rows["label"][judged],
+        judged_challenger=_labels(challenger, pixels),
+        judged_champion=_labels(champion, pixels),
+        at_random=at_random,
+        canaries=feedback.rows["label"][hard],
+        canaries_challenger=_labels(challenger, feedback.pixels[hard]),
+        canaries_champion=_labels(champion, feedback.pixels[hard]),
+        newly_trained_on=new,
+    )
+
+
 def _labels(predictor: Predictor, images: Pixels) -> Labels:
-    return np.concatenate(
-        [predictor.probabilities(images[at : at + 1024]).argmax(axis=1) for at in range(0, len(images), 1024)]
-    ).astype(np.uint8)
+    batches = [predictor.probabilities(images[at : at + 1024]).argmax(axis=1) for at in range(0, len(images), 1024)]
+    return np.concatenate([np.empty(0, np.uint8), *batches]).astype(np.uint8)
 
 
 def promote(run: tracking.Run, challenger: str, champion: str | None) -> None:

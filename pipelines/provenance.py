@@ -11,6 +11,7 @@ import yaml
 
 from model.hashing import sha256
 from pipelines import paths
+from pipelines.artefacts import Prepared, Split
 
 # Tracked files that a run of the pipeline writes. They do not make the tree dirty.
 WRITTEN_BY_A_RUN: Final = ("dvc.lock", "pipelines/compare/dvc.lock", str(paths.PROMOTIONS))
@@ -41,6 +42,12 @@ def _git(*arguments: str) -> str | None:
 def data_hash() -> str:
     """SHA-256 over the hashes of prepared.npz and synthetic.npz."""
     return hashlib.sha256((sha256(paths.PREPARED) + sha256(paths.SYNTHETIC)).encode()).hexdigest()
+
+
+def labels_hash() -> str:
+    """SHA-256 of people's labels and pictures that a model is trained on. Those that only judge it do not matter."""
+    images, labels = Prepared.load(paths.LABELS).of(Split.TRAIN)
+    return hashlib.sha256(labels.tobytes() + images.tobytes()).hexdigest()
 
 
 def params_hash(file: Path = paths.PARAMS) -> str:

@@ -31,11 +31,11 @@ class Params(BaseModel):
         cls._section = section
 
     @classmethod
-    def load(cls, file: Path = paths.PARAMS) -> Self:
-        """Raises `StageError`, which names the parameter, its value and what is allowed."""
+    def load(cls, file: Path = paths.PARAMS, changes: Mapping[str, object] | None = None) -> Self:
+        """The section with `changes`. Raises `StageError`, which names the parameter, its value and what is allowed."""
         try:
             sections = yaml.safe_load(file.read_text())
-            values = sections[cls._section]
+            values = sections[cls._section] | (changes or {})
         except FileNotFoundError:
             raise StageError(f"{file} is missing; stages run from the repository's root") from None
         except yaml.YAMLError as error:

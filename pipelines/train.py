@@ -43,6 +43,7 @@ class TrainParams(stage.Params, section="train"):
     real_weight: float = Field(gt=0, le=1000)
     drawn: float = Field(ge=0, lt=1)
     outliers: float = Field(ge=0, lt=0.5)
+    people: float = Field(gt=0, lt=1)
     batch_size: int = Field(ge=8, le=8192)
     learning_rate: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
@@ -86,18 +87,21 @@ def recipe(params: TrainParams, real_images: int) -> Recipe:
     )
 
 
-def groups(real: Prepared, synthetic: Prepared, params: TrainParams) -> list[Group]:
-    """The parts of a batch: real digits, synthetic digits, and pictures without a digit."""
+def groups(real: Prepared, synthetic: Prepared, labelled: Prepared, params: TrainParams) -> list[Group]:
+    """The parts of a batch: real digits, synthetic digits, pictures without a digit, digits that people labelled."""
     images, labels = real.of(Split.TRAIN)
     synthetic_images, synthetic_labels = synthetic.of(Split.TRAIN)
     is_digit = synthetic_labels < len(synthetic.classes)
     count = int(is_digit.sum())
     share = max(params.drawn, count / (count + params.real_weight * len(images))) if count else 0.0
     outliers = params.outliers if not is_digit.all() else 0.0
+    theirs, their_labels = labelled.of(Split.TRAIN)
+    people = params.people if len(theirs) else 0.0
     mixture = [
-        Group(images, labels, (1 - outliers) * (1 - share)),
-        Group(synthetic_images[is_digit], synthetic_labels[is_digit], (1 - outliers) * share),
+        Group(images, labels, (1 - outliers) * (1 - people) * (1 - share)),
+        Group(synthetic_images[is_digit], synthetic_labels[is_digit], (1 - outliers) * (1 - people) * share),
         Group(synthetic_images[~is_digit], synthetic_labels[~is_digit], outliers),
+        Group(theirs, their_labels, (1 - outliers) * people),
     ]
     return [group for group in mixture if group.share]
 
@@ -116,17 +120,19 @@ def accuracy(network: nn.Module, prepared: Prepared) -> float:
     return float((logits(network, images).argmax(axis=1) == labels).mean())
 
 
-def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
+def start(real: Prepared, synthetic: Prepared, labelled: Prepared) -> tracking.Run:
     """Starts the run of this execution of the pipeline, with its parameters, hashes and data set."""
     tags = {
         "git.revision": str(provenance.git_revision()),
         "git.dirty": str(provenance.git_dirty()).lower(),
         "data.sha256": provenance.data_hash(),
+        "labels.sha256": provenance.labels_hash(),
         "params.sha256": provenance.params_hash(),
     }
     run = tracking.Run.start(tags, stage.flat(yaml.safe_load(paths.PARAMS.read_text())))
     counts = {which.name.lower(): int((real.splits == which).sum()) for which in Split}
     counts["synthetic"] = int((synthetic.splits == Split.TRAIN).sum())
+    counts["labelled by people"] = int((labelled.splits == Split.TRAIN).sum())
     run.dataset(paths.PREPARED.stem, str(paths.PREPARED), tags["data.sha256"][:36], {"rows": counts, "shape": [28, 28]})
     return run
 
@@ -134,7 +140,7 @@ def start(real: Prepared, synthetic: Prepared) -> tracking.Run:
 def main() -> None:
     params = TrainParams.load()
     on = device(params.device)
-    real, synthetic = Prepared.load(paths.PREPARED), Prepared.load(paths.SYNTHETIC)
+    real, synthetic, labelled = map(Prepared.load, (paths.PREPARED, paths.SYNTHETIC, paths.LABELS))
     validation_images = Group(*validation(real, synthetic))
     plan = recipe(params, int((real.splits == Split.TRAIN).sum()))
     torch.set_num_threads(params.threads)
@@ -143,9 +149,9 @@ def main() -> None:
     network = CNN(params.width, len(real.classes)).to(on).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on 2 cores
     reports: list[Epoch] = []
     bar = tqdm(total=plan.images_seen, desc=f"train on {on}", unit="image", unit_scale=True)
-    with start(real, synthetic) as run, bar:
+    with start(real, synthetic, labelled) as run, bar:
         started = time.perf_counter()
-        for report in train(network, groups(real, synthetic, params), validation_images, plan):
+        for report in train(network, groups(real, synthetic, labelled, params), validation_images, plan):
             run.metrics(
                 {"loss": report.loss, "validation_loss": report.validation_loss,
                  "validation_accuracy": report.validation_accuracy}, step=report.epoch)  # fmt: skip

@@ -16,7 +16,9 @@ from journal.urls import OFF
 from journal.writer import Journal
 from service import metrics
 from service.bundles import Bundles, Shadow
+from service.callers import Callers
 from service.decoding.pool import Decoders
+from service.drift import Drift
 from service.edge import problems
 from service.edge.admission import Admission
 from service.edge.buffers import Buffers
@@ -26,15 +28,24 @@ from service.edge.probes import Probes
 from service.edge.protocol import Door
 from service.edge.routing import Table, open_to_all
 from service.edge.startup import OneLineAtStart, collect_rarely
+from service.labelling import Labelling
 from service.openapi import described
 from service.reader import Reader
 from service.readiness import Heartbeat
-from service.routes import feedback, operations, page, predict, v2
+from service.routes import drift, feedback, label, operations, page, predict, v2
 from service.settings import Settings, SettingsError
 from service.state import State
 
 WELCOME: Final = "Send `/predict` a picture of a digit: any size, dark on light or light on dark, anywhere in it."
-ROUTERS: Final = (predict.router, feedback.router, v2.router, operations.router, page.router)
+ROUTERS: Final = (
+    predict.router,
+    feedback.router,
+    label.router,
+    v2.router,
+    operations.router,
+    drift.router,
+    page.router,
+)
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -49,8 +60,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             reader = Reader(bundles, asyncio.get_running_loop())
             admission = Admission(chosen.max_in_flight, chosen.wait_seconds, lambda: reader.waiting)
             heartbeat = Heartbeat()
+            callers = Callers(chosen.caller_secret)
+            labelling = Labelling(chosen, callers)
             journal = open_journal(chosen)
-            serving = State(chosen, admission, bundles, reader, journal, decoders)
+            serving = State(
+                chosen, admission, bundles, reader, journal, callers, labelling, Drift(journal, bundles), decoders
+            )
             probes = Probes(serving, heartbeat) if chosen.probe_port else None
             front.open(serving)
             documented = api.openapi
@@ -107,8 +122,10 @@ def open_journal(settings: Settings) -> Journal | None:
             settings.journal,
             settings.journal_queue,
             settings.journal_max_bytes,
+            settings.journal_days,
             written=metrics.JOURNAL_WRITTEN.inc,
             dropped=metrics.JOURNAL_DROPPED.inc,
+            removed=metrics.JOURNAL_REMOVED.inc,
         )
     except WrongUrl as error:
         raise SettingsError(str(error)) from None

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import random
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -105,6 +107,7 @@ class Bundles:
         manifest = predictor.manifest
         metrics.predicted(manifest.version, self.labels.names)
         metrics.MODEL_INFO.labels(manifest.version, manifest.run, manifest.sha256.get("data", "")[:12]).set(value)
+        metrics.MODEL_CREATED.labels(manifest.version).set(_timestamp(manifest.created) if value else 0)
 
 
 class Shadow:
@@ -162,6 +165,14 @@ class Shadow:
 
     def close(self) -> None:
         self._threads.close(LEAVING)
+
+
+def _timestamp(created: str) -> float:
+    """Seconds since 1970. NaN where it is no ISO 8601: a bundle is not refused for that."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return math.nan
 
 
 def _signature(folder: Path) -> list[_File]:

@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
+from journal.rows import ASKED
 from model.predictor import Prediction
 from service import logs
 
@@ -61,13 +62,21 @@ JOURNAL_FULL: Final = Gauge(
 )
 JOURNAL_WRITTEN: Final = Counter("neocog_journal_written", "predictions written to the journal")
 JOURNAL_DROPPED: Final = Counter("neocog_journal_dropped", "predictions that were not kept")
+JOURNAL_REMOVED: Final = Counter("neocog_journal_removed", "old predictions that made room, or had their time")
 FEEDBACK: Final = Counter("neocog_feedback", "labels that people sent", ["label"])
+LABELS: Final = Counter("neocog_labels", "labels of people with the role, by why they were asked for", ["asked"])
 LOG_DROPPED: Final = Counter("neocog_log_dropped", "lines of the log that were not written")
 RELOADS: Final = Counter("neocog_reloads", "new bundles, by what became of them", ["result"])
 DECODERS_REPLACED: Final = Counter("neocog_decoders_replaced", "processes that decode, by why they ended", ["reason"])
 SHADOW: Final = Counter("neocog_shadow", "pictures that the challenger saw, too", ["result"])
 MODEL_INFO: Final = Gauge(
     "neocog_model_info", "1 for the model that is served", ["version", "run", "data"], multiprocess_mode="livemax"
+)
+MODEL_CREATED: Final = Gauge(
+    "neocog_model_created_timestamp_seconds",
+    "when the model that is served was made; 0 for one that is served no more",
+    ["version"],
+    multiprocess_mode="livemax",
 )
 
 
@@ -76,6 +85,8 @@ for _result in ("served", "refused"):
     RELOADS.labels(_result)
 for _result in ("agrees", "disagrees", "passed over"):
     SHADOW.labels(_result)
+for _asked in ASKED[1:]:  # all but `volunteered`
+    LABELS.labels(_asked)
 for _reason in ("busy", "too-slow"):
     REJECTED.labels(_reason)
 for _reason in ("too-slow", "died", "stuck", "not-started"):

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from journal.urls import DEFAULT
@@ -26,6 +26,12 @@ def _digests(text: str) -> str:
     if not all(_DIGEST.fullmatch(digest) for digest in _words(text).split(",") if digest):
         raise ValueError("SHA-256 digests of 64 hexadecimal digits, with commas between them")
     return _words(text)
+
+
+def _with_secret(text: str, info: ValidationInfo) -> str:
+    if text and not info.data.get("caller_secret"):
+        raise ValueError("digests with NEOCOG_CALLER_SECRET set, which signs what /label shows")
+    return text
 
 
 def _rate(text: str) -> str:
@@ -80,7 +86,10 @@ class Settings(BaseSettings):
         10_000, ge=1, description="predictions that may wait for the journal; more are dropped and counted"
     )
     journal_max_bytes: int = Field(
-        0, ge=0, description="bound of SQLite's file, whose last tenth is for labels; 0 sets no bound"
+        0, ge=0, description="bound of SQLite's file, in which the oldest unlabelled predictions make room; 0 sets none"
+    )
+    journal_days: float = Field(
+        0, ge=0, description="age at which a prediction that nobody labelled is removed; 0 keeps it for ever"
     )
     redis: str = Field("", description="redis://…, to share rate limits and idempotent replay between replicas")
     rate_limit: Annotated[str, AfterValidator(_rate)] = Field(
@@ -88,6 +97,13 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[str, AfterValidator(_digests)] = Field(
         "", description="SHA-256 digests of the accepted API keys, separated by commas; empty accepts everybody"
+    )
+    caller_secret: str = Field(
+        "",
+        description="secret that hashes callers for the journal and signs what /label shows; replicas share it",
+    )
+    labeller_keys: Annotated[str, AfterValidator(_digests), AfterValidator(_with_secret)] = Field(
+        "", description="SHA-256 digests of the API keys whose holders may use /label; empty: nobody may"
     )
     trusted_proxies: Annotated[str, AfterValidator(_words)] = Field(
         "", description="addresses of proxies whose X-Forwarded-For names the client, separated by commas; * trusts all"

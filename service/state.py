@@ -6,8 +6,11 @@ from starlette.requests import Request
 
 from journal.writer import Journal
 from service.bundles import Bundles
+from service.callers import Callers
 from service.decoding.pool import Decoders
+from service.drift import Drift
 from service.edge.admission import Admission
+from service.labelling import Labelling
 from service.reader import Reader
 from service.settings import Settings
 
@@ -21,6 +24,9 @@ class State:
     bundles: Bundles
     reader: Reader
     journal: Journal | None
+    callers: Callers
+    labelling: Labelling
+    drift: Drift
     decoders: Decoders  # for pictures that would hold up the event loop
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,7 @@ def make_bundle(
     labels: str = string.digits,
     images: np.ndarray = DIGITS,
     reference: bytes | None = None,
+    hashes: Mapping[str, str] = {"data": "d" * 64, "params": "p" * 64},
     **changes: object,
 ) -> bundle.Manifest:
     """Writes a bundle whose golden answers are its own, and its reference's, with `changes` to its identity."""
@@ -115,7 +117,7 @@ def make_bundle(
         model=model,
         golden=bundle.Golden(encoded=[png(image) for image in images], pixels=images, prob=prob),
         reference=reference,
-        hashes={"data": "d" * 64, "params": "p" * 64},
+        hashes=hashes,
         identity=identity | changes,
         metrics={"accuracy": 1.0},
         labels=labels,

@@ -9,6 +9,7 @@ need() { command -v "$1" > /dev/null || packages+=("$2"); }
 command -v pg_ctl > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/pg_ctl' > /dev/null || packages+=(postgresql)
 need redis-server redis-server
 need promtool prometheus
+need prometheus-alertmanager prometheus-alertmanager
 command -v google-chrome > /dev/null || need chromium chromium
 need npm npm
 client=()

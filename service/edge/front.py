@@ -45,7 +45,8 @@ class Front:
         self._serving = serving
         self._admission = serving.admission
         self._max_body = settings.max_body_bytes
-        self._keys = Keys(settings.api_keys)
+        # Whoever may label may ask. Where no API key is needed, a key of /label is not looked at here.
+        self._keys = Keys(settings.api_keys and f"{settings.api_keys},{settings.labeller_keys}")
         self._rate = Rate(settings.rate_limit, settings.redis) if settings.rate_limit else None
         self._replays = Replays(settings.redis)
         self._lane = Lane()

@@ -29,6 +29,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "malformed-multipart": (400, "The form cannot be read."),
     "missing-field": (400, "The body lacks a field that is needed."),
     "unauthorized": (401, "There is no API key, or an unknown one."),
+    "nobody-may-label": (403, "NEOCOG_LABELLER_KEYS is empty."),
     "no-such-path": (404, "There is no such path."),
     "method-not-allowed": (405, "The path does not take this method."),
     "too-slow": (408, "The request did not arrive in time."),

@@ -52,8 +52,8 @@ class Table:
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         known = [route for route in routes if isinstance(route, Route)]
         self.paths: Final = {(method, route.path) for route in known for method in route.methods or ()}
-        endpoints = {route.path: getattr(route.endpoint, _DIRECT, None) for route in known}
-        self.direct: Final[dict[str, Endpoint]] = {path: found for path, found in endpoints.items() if found}
+        endpoints = [(route.path, getattr(route.endpoint, _DIRECT, None)) for route in known]
+        self.direct: Final[dict[str, Endpoint]] = {path: found for path, found in endpoints if found}
         opened = [route for route in known if getattr(route.endpoint, _OPEN, False)]
         self.open: Final = {(method, route.path) for route in opened for method in route.methods or ()}
         if variable := [route.path for route in opened if "{" in route.path]:

@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from journal.errors import JournalFull, JournalUnavailable
 from journal.rows import ID, LabelRow
 from service import metrics
 from service.edge import problems
@@ -15,6 +14,7 @@ from service.edge.calls import Call
 from service.edge.problems import Problem
 from service.edge.routing import direct
 from service.edge.upload import bounded, parsed
+from service.record import keep_label
 from service.state import State
 
 router = APIRouter(tags=["predict"])
@@ -53,13 +53,6 @@ async def feedback(call: Call, serving: State) -> Response:
         raise problems.invalid(error) from None
     except ValueError as error:
         raise Problem("bad-parameter", f"label: {error}") from None
-    if serving.journal is None:
-        raise Problem("no-journal", "this service keeps no journal: NEOCOG_JOURNAL is off")
-    try:
-        await serving.journal.feedback(LabelRow(sent.prediction_id, place))
-    except JournalFull as error:
-        raise Problem("journal-full", f"the label was not kept: {error}", retry_after=60) from None
-    except JournalUnavailable as error:
-        raise Problem("journal-unavailable", f"the label was not kept: {error}", retry_after=5) from None
+    await keep_label(serving, LabelRow(sent.prediction_id, place, by=serving.callers.hashed(call.caller)))
     metrics.FEEDBACK.labels(str(sent.label)).inc()
     return Response(orjson.dumps(sent.model_dump()), 201, media_type="application/json")

@@ -1,4 +1,4 @@
-"""GET /: a page to draw a digit on. Three files of `web/`, served from memory."""
+"""GET /: a page to draw a digit on. The files of `web/` are served from memory."""
 
 from pathlib import Path
 from typing import Final
@@ -24,27 +24,28 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-_KINDS: Final = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
-_FILES: Final = {name: (_WEB / name).read_bytes() for name in _KINDS}
+_KINDS: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_FILES: Final = {path.name: path.read_bytes() for path in _WEB.iterdir()}
 
 
-def _file(name: str) -> Response:
-    return Response(_FILES[name], headers=_HEADERS, media_type=_KINDS[name])
+def file(name: str) -> Response:
+    """A file of `web/`."""
+    return Response(_FILES[name], headers=_HEADERS, media_type=_KINDS[Path(name).suffix])
 
 
 @router.get("/")
 @open_to_all
 async def index() -> Response:
-    return _file("index.html")
+    return file("index.html")
 
 
 @router.get("/page.js")
 @open_to_all
 async def script() -> Response:
-    return _file("page.js")
+    return file("page.js")
 
 
 @router.get("/page.css")
 @open_to_all
 async def style() -> Response:
-    return _file("page.css")
+    return file("page.css")

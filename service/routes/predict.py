@@ -10,27 +10,24 @@ The hot path, from the first byte to the last. `service.edge.front` calls `predi
 """
 
 import asyncio
-import base64
-import io
 import time
 from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
 from fastapi import APIRouter
-from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from journal.ids import new_id
 from journal.rows import TAG
-from model.canonical import Pixels
 from model.canonical.images import plain_png
 from service.edge import problems
 from service.edge.calls import Call
 from service.edge.problems import Problem, ProblemDetails
 from service.edge.routing import direct
 from service.edge.upload import image_bytes, many_image_bytes, request_body
+from service.pictures import data_url
 from service.reader import Reading
 from service.record import record
 from service.state import State
@@ -97,7 +94,8 @@ _PARAMETERS: Final[dict[str, Any]] = {
 async def predict(call: Call, serving: State) -> Response:
     """The digit in an image: as the multipart field `image`, as the raw body, or as base64 in JSON."""
     explain, tag = _options(call)
-    answer = _answer(serving, await _read(serving, call.caller, image_bytes(call)), tag, explain=explain)
+    reading = await _read(serving, call.caller, image_bytes(call))
+    answer = _answer(serving, reading, tag, call.caller, explain=explain)
     return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -119,7 +117,7 @@ async def predict_batch(call: Call, serving: State) -> Response:
     entries = [
         problems.details(problems.of(outcome)).model_dump()
         if isinstance(outcome, Exception)
-        else _answer(serving, next(readings), tag, explain=explain)
+        else _answer(serving, next(readings), tag, call.caller, explain=explain)
         for outcome in outcomes
     ]
     return Answer(orjson.dumps({"predictions": entries}, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -149,11 +147,11 @@ async def _read(serving: State, caller: str, data: bytes) -> Reading:
     return await serving.reader.infer(pixels)
 
 
-def _answer(serving: State, reading: Reading, tag: str | None, *, explain: bool) -> dict[str, object]:
+def _answer(serving: State, reading: Reading, tag: str | None, caller: str, *, explain: bool) -> dict[str, object]:
     """The answer for one picture, which the journal gets, too."""
     (digit, confidence, probabilities, abstained), pixels, version = reading
     prediction_id = new_id()
-    record(serving, reading, prediction_id, tag)
+    record(serving, reading, prediction_id, tag, caller)
     labels = serving.bundles.labels
     answer: dict[str, object] = {
         labels.field: labels.values[digit],
@@ -164,11 +162,5 @@ def _answer(serving: State, reading: Reading, tag: str | None, *, explain: bool)
         "model_version": version,
     }
     if explain:
-        answer["seen"] = _data_url(pixels)
+        answer["seen"] = data_url(pixels)
     return answer
-
-
-def _data_url(pixels: Pixels) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -179,7 +179,7 @@ async def infer(call: Call, serving: State) -> Response:
     pixels = _pixels(asked.inputs[0], tail, most)
     readings = await asyncio.gather(*(serving.reader.infer(image) for image in pixels))
     for reading in readings:
-        record(serving, reading, new_id(), asked.id)
+        record(serving, reading, new_id(), asked.id, call.caller)
     prob = np.stack([reading.prediction.probabilities for reading in readings])
 
     binary = wanted[0].parameters.get("binary_data", asked.parameters.get("binary_data_output", False))

@@ -151,4 +151,41 @@ async function take(photo) {
   }
 }
 
+// What is known of the model in production. The service reads it behind its first answer, so ask again soon.
+const WORDS = {
+  learning: "The model is being watched; there is too little traffic yet to say more.",
+  steady: "The traffic is like the pictures the model was judged on.",
+  changed: "The traffic has changed. Nothing says yet that it harms.",
+  risk: "The model is probably wrong more often than it was.",
+  harm: "The model is wrong more often than it was: its labels say so.",
+};
+async function watch(wait) {
+  let known = {};
+  try {
+    known = await (await fetch("drift")).json();
+  } catch {
+    /* it is shown again once the service is back */
+  }
+  gauge(known);
+  setTimeout(watch, wait, Math.min(4 * wait, 30000));
+}
+
+function gauge({ status, estimated_accuracy: accuracy, evidence }) {
+  document.getElementById("drift").hidden = !(status in WORDS);
+  document.getElementById("status").textContent = WORDS[status] ?? "";
+  document.getElementById("accuracybox").hidden = !accuracy;
+  if (accuracy) {
+    const percent = (share) => (100 * share).toFixed(1);
+    document.getElementById("accuracy").textContent = `${percent(accuracy.mean)} %`;
+    document.getElementById("range").textContent = `(${percent(accuracy.low)} to ${percent(accuracy.high)} %)`;
+  }
+  const [name, most] = Object.entries(evidence ?? {}).reduce((a, b) => (b[1] > a[1] ? b : a), ["", -Infinity]);
+  document.getElementById("evidencebox").hidden = !name;
+  if (!name) return;
+  document.getElementById("evidence").value = Math.max(0, most); // full at 1,000 to 1
+  const odds = most > 6 ? "more than a million" : Math.max(1, Math.round(10 ** most)).toLocaleString("en");
+  document.getElementById("odds").textContent = most > 0 ? `${odds} to 1, by ${name}` : "none";
+}
+
 clear();
+watch(1000);

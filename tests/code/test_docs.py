@@ -52,9 +52,9 @@ def test_every_link_leads_somewhere(page):
 def test_every_parameter_that_is_named_exists(page):
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, name in re.findall(
-        r"`(data|validate|prepare|train|evaluate|export|promote)\.([a-z_]+)[`:]", page.read_text()
+        r"`(data|validate|prepare|labels|train|evaluate|export|promote|feedback)\.([a-z_]+)[`:]", page.read_text()
     ):
-        if name not in ("py", "json"):
+        if name not in ("py", "json", "npz"):
             assert name in params[section], f"{section}.{name}"
 
 

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from tests.clones import Clone
-from tests.service.conftest import bundle_folder, serve  # noqa: F401 - fixtures
+from tests.service.conftest import bundle_folder, serve, service  # noqa: F401 - fixtures
 
 
 def pytest_configure(config):

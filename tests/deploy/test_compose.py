@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import yaml
 
+from deploy.monitoring.retrain import SHORTEST, parsed
 from service.settings import Settings
 from tests.conftest import REPOSITORY
 
@@ -24,8 +25,10 @@ def test_it_is_what_compose_reads():
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_all_five_are_there_and_each_says_when_it_is_well():
-    assert set(SERVICES) == {"service", "mlflow", "postgres", "redis", "prometheus"}
+def test_all_are_there_and_each_says_when_it_is_well():
+    assert set(SERVICES) == {
+        "service", "mlflow", "postgres", "redis", "prometheus", "alertmanager", "grafana", "retrain", "watch",
+    }  # fmt: skip
     for name, service in SERVICES.items():
         assert "healthcheck" in service or name == "service", name  # whose image has one
         assert service["restart"] == "unless-stopped"
@@ -50,8 +53,8 @@ def test_ports_are_open_on_this_machine_only():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-@pytest.mark.parametrize("name", ["service", "mlflow"])
-def test_what_is_ours_is_sealed(name):
+@pytest.mark.parametrize("name", ["service", "mlflow", "prometheus", "alertmanager", "grafana", "retrain", "watch"])
+def test_what_needs_no_rights_is_sealed(name):
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
     assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
@@ -64,7 +67,7 @@ def test_every_setting_of_the_service_is_one():
 
 def test_every_image_has_a_version_but_ours():
     for name, service in SERVICES.items():
-        assert name in ("service", "mlflow") or ":" in service["image"], name
+        assert name in ("service", "mlflow", "retrain", "watch") or ":" in service["image"], name
         assert not service["image"].endswith(":latest")
 
 
@@ -80,11 +83,56 @@ def test_postgresql_is_the_platforms_and_its_volume_is_where_the_image_keeps_dat
     assert {"name": "data", "mountPath": "/var/lib/postgresql"} in container["volumeMounts"]
 
 
-def test_prometheus_scrapes_the_service_and_can_read_its_configuration():
-    file = REPOSITORY / "deploy" / "compose" / "prometheus.yml"
-    [job] = yaml.safe_load(file.read_text())["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["service:8001"]}]
-    if (promtool := shutil.which("promtool")) is None:
-        pytest.skip("promtool is missing: apt-get install prometheus")
-    ran = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True)
+def aliases(name):
+    return SERVICES[name].get("networks", {}).get("default", {}).get("aliases", [])
+
+
+def test_the_names_that_the_configurations_ask_for_are_here():
+    """Prometheus and Alertmanager have one configuration, for the cluster's names."""
+    monitoring = REPOSITORY / "deploy" / "monitoring"
+    jobs = yaml.safe_load((monitoring / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {tuple(names["names"]): names["port"] for job in jobs for names in job["dns_sd_configs"]}
+    assert asked == {tuple(aliases("service")): 8001, tuple(aliases("watch")): 9108}
+    assert {"--host=0.0.0.0", "--port=9108"} <= set(SERVICES["watch"]["command"])
+    for name, port in re.findall(r"http://([\w.-]+):(\d+)", (monitoring / "alertmanager.yml").read_text()):
+        assert (name in aliases("retrain"), port) == (True, "9095")
+    [source] = yaml.safe_load((monitoring / "grafana" / "datasource.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    targets = yaml.safe_load((monitoring / "prometheus.yml").read_text())["alerting"]["alertmanagers"]
+    assert targets == [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]
+
+
+def test_retraining_is_the_jobs_command():
+    job = yaml.safe_load((REPOSITORY / "deploy" / "training" / "cronjob.yaml").read_text())
+    [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    copies, runs = container["command"][-1].split(" && ")
+    assert SERVICES["retrain"]["command"][-1] == f"rm -rf /work/* && {copies} && cd /work && {runs}"
+
+
+def test_the_command_line_of_retrain_is_one():
+    command = SERVICES["retrain"]["command"]
+    assert command[:3] == ["python", "-m", "deploy.monitoring.retrain"]
+    options = parsed(command[3:])
+    assert options.command == command[command.index("--") + 1 :]
+    token = "./deploy/compose/retrain-token"
+    assert f"{token}:{options.token}:ro" in SERVICES["retrain"]["volumes"]
+    asked = yaml.safe_load((REPOSITORY / "deploy" / "monitoring" / "alertmanager.yml").read_text())["receivers"]
+    [file] = [
+        w["http_config"]["authorization"]["credentials_file"] for r in asked for w in r.get("webhook_configs", ())
+    ]
+    assert f"{token}:{file}:ro" in SERVICES["alertmanager"]["volumes"]
+    assert len((REPOSITORY / token).read_text().strip()) >= SHORTEST
+
+
+@pytest.mark.parametrize(
+    ("command", "needs"),
+    [
+        (["promtool", "check", "config", "--syntax-only", "deploy/monitoring/prometheus.yml"], "prometheus"),
+        (["amtool", "check-config", "deploy/monitoring/alertmanager.yml"], "prometheus-alertmanager"),
+    ],
+)
+def test_the_programs_can_read_their_configurations(command, needs):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is missing: apt-get install {needs}")
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr

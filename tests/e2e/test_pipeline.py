@@ -25,7 +25,7 @@ from tests.clones import stages_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
-STAGES = ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "card", "promote"]
+STAGES = ["ingest", "validate", "prepare", "synthesize", "labels", "train", "evaluate", "export", "card", "promote"]
 
 
 class Outcome:
@@ -88,6 +88,8 @@ def test_the_first_model_is_promoted_and_bound_to_all_it_was_made_of(clone, cold
     assert entry["by"]
     data = "".join(sha256(clone.folder / "data" / name) for name in ("prepared.npz", "synthetic.npz"))
     assert champion.sha256["data"] == hashlib.sha256(data.encode()).hexdigest()
+    train = Prepared.load(clone.folder / "data" / "labels.npz").of(Split.TRAIN)[0]
+    assert champion.sha256["labels"] == hashlib.sha256(train.tobytes()).hexdigest()  # of no label and no picture
     assert champion.git_dirty is False
     assert len(champion.git_revision) == 40
     known = cold.read("run.json")
@@ -126,7 +128,7 @@ def test_mlflow_has_one_run_with_everything(clone, cold):
     assert run.data.params["data.source"] == "digits"
     assert {"loss", "validation_accuracy", "test.accuracy", "export.max_difference"} <= set(run.data.metrics)
     assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) > 5
-    assert set(run.data.tags) >= {"git.revision", "git.dirty", "data.sha256", "params.sha256"}
+    assert set(run.data.tags) >= {"git.revision", "git.dirty", "data.sha256", "labels.sha256", "params.sha256"}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["prepared"]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"plots", "bundles", "metrics.json", "gate.json", "gate.md", "model_card.md", "training.csv"} <= files

@@ -59,12 +59,14 @@ class Postgres:
         server.suspend()  # first, so that it starts no more
         stopped = [server, *server.children(recursive=True)]
         try:
-            for process in stopped:
-                process.suspend()
+            for process in stopped[1:]:
+                with contextlib.suppress(psutil.NoSuchProcess):  # its connection was just closed
+                    process.suspend()
             yield
         finally:
             for process in stopped:
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
 
 @pytest.fixture(scope="module")

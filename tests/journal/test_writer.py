@@ -27,6 +27,7 @@ from journal.migrations import upgrade
 from journal.rows import TAG, LabelRow, PredictionRow
 from journal.writer import ROW_BYTES, Journal
 from model.canonical import canonical
+from service.callers import Callers
 from tests.bundles import DIGITS, png
 from tests.service.memory import grown
 from tests.waiting import until
@@ -52,7 +53,7 @@ def row(**changes):
 
 
 def test_predictions_and_feedback_are_kept_whole(serve, either):
-    service = serve(journal=either)
+    service = serve(journal=either, caller_secret="secret")
     answers = [service.http.post("/predict", content=data, headers={"X-Tag": "a tag"}).json() for data in PICTURES]
     said = {"prediction_id": answers[4]["prediction_id"], "label": 9}
     response = service.http.post("/feedback", json=said)
@@ -66,6 +67,7 @@ def test_predictions_and_feedback_are_kept_whole(serve, either):
             answer["digit"], answer["abstained"], answer["model_version"],
         )  # fmt: skip
         assert row.tag == "a tag"
+        assert row.caller == Callers("secret").hashed("127.0.0.1")
         assert abs(row.time - time.time()) < 600
         assert np.frombuffer(row.probabilities, "<f4").tolist() == pytest.approx(answer["probabilities"], abs=1e-7)
         import io
@@ -75,6 +77,8 @@ def test_predictions_and_feedback_are_kept_whole(serve, either):
         assert np.array_equal(tables.unpack(row.image), canonical(Image.open(io.BytesIO(data))))
     (label,) = rows(either, tables.feedback)
     assert (label.prediction_id, label.label) == (answers[4]["prediction_id"], 9)
+    assert (label.by, label.role, label.asked) == (Callers("secret").hashed("127.0.0.1"), "caller", "volunteered")
+    assert (label.seconds, label.blind) == (None, None)
 
 
 def test_v2_and_batch_are_kept_too(serve, url):
@@ -83,7 +87,9 @@ def test_v2_and_batch_are_kept_too(serve, url):
     tensor = {"name": "image", "datatype": "UINT8", "shape": [3, 1, 28, 28], "data": DIGITS[:3].ravel().tolist()}
     service.http.post("/v2/models/digits/infer", json={"inputs": [tensor]})
     assert service.stop() == 0
-    assert len(rows(url, tables.predictions)) == 13
+    kept = rows(url, tables.predictions)
+    assert len(kept) == 13
+    assert {row.caller for row in kept} == {Callers("").hashed("127.0.0.1")}
 
 
 def test_what_is_queued_is_written_at_the_end(url):
@@ -132,15 +138,32 @@ def filled(url, share):
     return bound - 4 <= sqlite(url, "PRAGMA page_count") <= bound
 
 
+def fill(url, max_bytes):
+    """Fills a bounded journal with labelled predictions, of which none makes room. Returns how many it holds."""
+    database, count = Database(url, max_bytes), 0
+    while True:
+        prediction = row()
+        database.feedback(LabelRow(prediction.id, 3))
+        try:
+            database.write([prediction])
+        except JournalFull:
+            break
+        count += 1
+    database.close()
+    return count
+
+
 @pytest.mark.slow
-def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url):
-    journal, labels = Journal(url, 10_000, max_bytes=400_000), []
+def test_a_journal_full_of_what_is_labelled_keeps_a_reserve_for_labels_and_recovers(url):
+    before, labels = fill(url, 400_000), []
+    kept = sqlite(url, "SELECT count(*) FROM feedback")
+    journal = Journal(url, 10_000, max_bytes=400_000)
     for _ in range(3000):
         journal.put(row())
     until(lambda: journal.full)
     assert filled(url, 1 - RESERVE)
     written = sqlite(url, "SELECT count(*) FROM predictions")
-    assert 0 < written == 3000 - journal.depth
+    assert written == before > 0
 
     def label_until_full():
         for _ in range(400_000 // 73):  # a label's own bytes, so more than there can be room for
@@ -150,7 +173,7 @@ def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url)
     with pytest.raises(JournalFull, match="full"):
         label_until_full()
     assert filled(url, 1)
-    assert sqlite(url, "SELECT count(*) FROM feedback") == len(labels) > 0
+    assert sqlite(url, "SELECT count(*) FROM feedback") - kept == len(labels) > 0
     assert sqlite(url, "SELECT count(*) FROM predictions") == written
     until(lambda: sqlite(url, "DELETE FROM predictions") or journal.depth == 0)
     until(lambda: not journal.full)
@@ -159,6 +182,7 @@ def test_a_bounded_journal_fills_up_keeps_a_reserve_for_labels_and_recovers(url)
 
 
 def test_a_full_journal_does_not_hold_up_the_end(url):
+    fill(url, 200_000)
     dropped = []
     journal = Journal(url, 10_000, max_bytes=200_000, dropped=dropped.append)
     for _ in range(2000):
@@ -170,6 +194,7 @@ def test_a_full_journal_does_not_hold_up_the_end(url):
 
 
 def test_a_service_whose_journal_is_full_says_so_and_answers_on(serve, url, tmp_path):
+    held = fill(url, 200_000)
     service = serve(journal=url, journal_max_bytes=200_000, journal_queue=500)
     assert "journal" not in service.http.get("/readyz").text
     batch = {"images": [base64.b64encode(picture).decode() for picture in PICTURES] * 20}
@@ -189,10 +214,10 @@ def test_a_service_whose_journal_is_full_says_so_and_answers_on(serve, url, tmp_
     assert (answer.status_code, answer.json()["reason"], answer.headers["retry-after"]) == (503, "journal-full", "60")
     assert service.http.post("/predict", content=PICTURES[0]).status_code == 200
     assert len([line for line in service.log if "the journal is full" in line]) == 1
-    written = service.metric("neocog_journal_written_total")
+    written, removed = (service.metric(f"neocog_journal_{what}_total") for what in ("written", "removed"))
     assert service.stop() == 0
     assert (tmp_path / "journal.db").stat().st_size <= 200_000
-    assert len(rows(url, tables.predictions)) == written > 0
+    assert len(rows(url, tables.predictions)) == held + written - removed > 0
 
 
 def test_a_database_that_never_comes_back_is_counted_at_the_end():

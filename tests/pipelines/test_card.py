@@ -105,7 +105,7 @@ def test_two_models_share_no_figure(tmp_path):
     assert len(set(shares.findall(one)) & set(shares.findall(other))) < 5  # by chance
 
 
-def test_real_and_synthetic_images_are_counted_by_split_and_digit(in_folder):
+def test_images_are_counted_by_origin_split_and_digit(in_folder):
     paths.OUT.mkdir()
     paths.PREPARED.parent.mkdir()
     for file in (paths.METRICS, paths.CALIBRATION, paths.EXPORT, paths.RUN, paths.VALIDATION):
@@ -115,12 +115,14 @@ def test_real_and_synthetic_images_are_counted_by_split_and_digit(in_folder):
     for path, labels, splits in (
         (paths.PREPARED, [0, 0, 9, 3, 3, 3], [0, 0, 0, 1, 2, 2]),
         (paths.SYNTHETIC, [5, 5, 10, 1, 1, 1], [0, 0, 0, 0, 1, 1]),
+        (paths.LABELS, [4, 4, 7, 7, 7, 7], [0, 0, 0, 2, 2, 2]),
     ):
         Prepared(images, np.array(labels, np.uint8), DIGITS, np.array(splits, np.uint8), none).save(path)
     found = {name: {digit: n for digit, n in of.items() if n} for name, of in Measurements.load().counts.items()}
     assert found == {
         "train, real": {"0": 2, "9": 1}, "validation, real": {"3": 1}, "test, real": {"3": 2},
         "train, synthetic": {"5": 2, "no label": 1, "1": 1}, "validation, synthetic": {"1": 2},
+        "train, people's": {"4": 2, "7": 1}, "test, people's": {"7": 3},
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def outs_of(stage):
 
 
 def test_the_package_lists_the_stages_in_the_order_of_dvc_yaml():
-    assert pipelines.__doc__.splitlines()[0].endswith(f"one file each: {', '.join(STAGES)}.")
+    assert pipelines.__doc__.splitlines()[0].endswith(f"dvc.yaml: {', '.join(STAGES)}.")
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,5 +1,6 @@
 """The gate passes good models and refuses bad ones."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,11 +12,25 @@ from model import bundle
 from model.predictor import Predictor
 from model.robustness import distorted, product
 from pipelines import paths
-from pipelines.promote import Challenger, PromoteParams, gate, mcnemar, promote, report
+from pipelines.artefacts import Prepared, Split
+from pipelines.promote import (
+    Challenger,
+    Labelled,
+    PromoteParams,
+    gate,
+    labelled,
+    mcnemar,
+    people_checks,
+    promote,
+    report,
+)
 from pipelines.timing import inference_us
 from pipelines.tracking import Run
-from tests.bundles import DIGITS, make_bundle
+from pipelines.trust import judge
+from tests.bundles import DIGITS, linear_model, make_bundle
 from tests.conftest import REPOSITORY
+from tests.labelled import PARAMS as PEOPLE
+from tests.labelled import Sender
 
 LABELS = np.repeat(np.arange(10), 40).astype(np.uint8)
 CLASSES = tuple("0123456789")
@@ -173,8 +188,98 @@ def test_mcnemar_is_the_exact_test_of_the_images_that_one_of_the_two_reads_wrong
     challenger, rival = wrong(0, 1, *range(10, 10 + ours)), wrong(0, 1, *range(100, 100 + theirs))
     found = mcnemar(LABELS, challenger, rival)
     assert (found.only_challenger_wrong, found.only_rival_wrong) == (ours, theirs)
-    expected = binomtest(ours, ours + theirs, alternative="greater").pvalue if ours + theirs else 1
-    assert found.p_worse == pytest.approx(expected)
+    for p, side in ((found.p_worse, "greater"), (found.p_better, "less")):
+        assert p == pytest.approx(binomtest(ours, ours + theirs, alternative=side).pvalue if ours + theirs else 1)
+
+
+def of_people(challenger, champion, *, canaries=(LABELS[:0],) * 3, new=True):
+    """Pictures that people labelled: 400 of held-out callers and `canaries`, (labels, challenger's, champion's)."""
+    return Labelled(LABELS, challenger, champion, False, *canaries, new)
+
+
+BAD = wrong(*spread(60))  # the champion's 15 % of errors on people's pictures, with 1 % on the frozen ones
+
+
+@pytest.mark.parametrize(
+    ("people", "name", "passed"),
+    [
+        (of_people(wrong(*spread(20)), BAD), "better than", True),
+        (of_people(wrong(*spread(58)), BAD), "better than", False),
+        (of_people(BAD, BAD), "better than", False),
+        (of_people(BAD, BAD, new=False), "not worse than", True),
+        (of_people(wrong(*spread(80)), BAD, new=False), "not worse than", False),
+        (of_people(wrong(*spread(4)), wrong(*spread(4, start=7))), "not worse than", True),
+        (of_people(wrong(*spread(20)), wrong(*spread(4))), "not worse than", False),
+    ],
+    ids=["the reason to train again is gone", "hardly better", "not better", "no new labels", "worse with none",
+         "a champion that reads them well", "worse than such a champion"],
+)  # fmt: skip
+def test_new_labels_must_make_a_model_better_where_the_champion_misreads_peoples_pictures(people, name, passed):
+    [check] = people_checks(people, 0.01, PARAMS)
+    assert (check.name, check.passed) == (f"{name} the champion on people's pictures", passed)
+
+
+def test_the_check_says_what_was_compared():
+    [check] = people_checks(of_people(wrong(*spread(20)), BAD), 0.01, PARAMS)
+    assert check.found == "0 errors of its own against 40 in 400 labelled for any reason, p = 0.000"
+    assert check.asked == "p below 0.05: the champion misreads 15.00% of them, 1.00% of the test split"
+
+
+@pytest.mark.parametrize(("errors", "passed"), [(10, True), (12, True), (13, False)])
+def test_what_people_once_corrected_must_stay_right(errors, passed):
+    labels, champions = np.arange(40) % 10, np.arange(40) % 10
+    champions[:10] = 11
+    challengers = labels.copy()
+    challengers[-errors:] = 11
+    found = of_people(LABELS, LABELS, canaries=(labels, challengers, champions))
+    _, check = people_checks(found, 0.01, PARAMS)
+    assert (check.name, check.passed, check.asked) == ("people's oldest hard pictures", passed, "at least 70.00%")
+
+
+def test_without_labels_of_people_nothing_is_added():
+    none = LABELS[:0]
+    assert list(people_checks(Labelled(none, none, none, False, none, none, none, True), 0.01, PARAMS)) == []
+
+
+@pytest.fixture
+def sent():
+    """All of `DIGITS` as people's pictures, taken: half are to judge with, one of these audited, two were misread."""
+    send = Sender()
+    send.golden_pictures("dan", right=5)
+    for digit in range(10):
+        send(digit, digit, "dan", role="labeller", asked="audit" if digit == 7 else "uncertain", pixels=DIGITS[digit],
+             predicted=0 if digit in (3, 6) else None, sure=0.3)  # fmt: skip
+    feedback = send.feedback()
+    feedback = feedback.with_judged(judge(feedback, PEOPLE).judged)
+    rows = np.arange(10)
+    splits = np.where(rows < 5, Split.TRAIN, Split.TEST).astype(np.uint8)
+    return Prepared(DIGITS, rows.astype(np.uint8), CLASSES, splits, rows), feedback
+
+
+def test_both_models_read_the_pictures_that_people_labelled(sent, rigid, tmp_path):
+    make_bundle(tmp_path / "blind", linear_model(images=DIGITS[::-1].copy()))
+    blind = Predictor.load(tmp_path / "blind")
+    found = labelled(*sent, rigid, blind, PARAMS)
+    assert found.judged.tolist() == found.judged_challenger.tolist() == [5, 6, 7, 8, 9]
+    assert found.judged_champion.tolist() == [4, 3, 2, 1, 0]
+    assert found.canaries.tolist() == found.canaries_challenger.tolist() == [3, 6]
+    assert found.canaries_champion.tolist() == [6, 3]
+    assert (found.at_random, found.newly_trained_on) == (False, False)
+
+
+def test_enough_labels_asked_for_at_random_are_compared_alone(sent, rigid):
+    found = labelled(*sent, rigid, rigid, PARAMS.model_copy(update={"min_audited": 1}))
+    assert (found.judged.tolist(), found.at_random) == ([7], True)
+
+
+def test_other_labels_than_the_champions_are_new(sent, rigid, tmp_path):
+    folder = tmp_path / "bundle"
+    make_bundle(folder, hashes={"data": "d" * 64, "params": "p" * 64, "labels": "1" * 64})
+    assert labelled(*sent, Predictor.load(folder), rigid, PARAMS).newly_trained_on
+    assert not labelled(*sent, Predictor.load(folder), Predictor.load(folder), PARAMS).newly_trained_on
+    people, feedback = sent
+    untrained = dataclasses.replace(people, splits=np.full(10, Split.TEST, np.uint8))
+    assert not labelled(untrained, feedback, Predictor.load(folder), rigid, PARAMS).newly_trained_on
 
 
 @pytest.fixture

@@ -11,12 +11,15 @@ from pipelines.compare.judge import CompareParams
 from pipelines.evaluate import EvaluateParams
 from pipelines.export import ExportParams
 from pipelines.ingest import DataParams
+from pipelines.labels import LabelsParams
 from pipelines.prepare import PrepareParams
 from pipelines.promote import PromoteParams
 from pipelines.stage import StageError
 from pipelines.synthesize import SynthesizeParams
 from pipelines.train import TrainParams
+from pipelines.trust import FeedbackParams
 from pipelines.validate import ValidateParams
+from pipelines.watching.params import WatchParams
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -26,11 +29,14 @@ ALL = (
     ValidateParams,
     PrepareParams,
     SynthesizeParams,
+    LabelsParams,
     TrainParams,
     EvaluateParams,
     ExportParams,
     PromoteParams,
     CompareParams,
+    FeedbackParams,
+    WatchParams,
 )
 
 
@@ -95,7 +101,7 @@ def test_a_broken_file_is_one_line(in_folder, text, message):
     assert "\n" not in str(refusal.value)
 
 
-STAGES = ["ingest", "validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"]
+STAGES = ["ingest", "validate", "prepare", "synthesize", "labels", "train", "evaluate", "export", "promote", "feedback"]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -109,7 +115,9 @@ def test_a_stage_with_a_wrong_parameter_exits_1_with_one_line(in_folder, name):
     assert ran.stderr.startswith(f"{name}: params.yaml: {section}.nonsense is unknown; known are ")
 
 
-@pytest.mark.parametrize("name", ["validate", "prepare", "synthesize", "train", "evaluate", "export", "promote"])
+@pytest.mark.parametrize(
+    "name", ["validate", "prepare", "labels", "synthesize", "train", "evaluate", "export", "promote"]
+)
 def test_a_stage_whose_input_is_missing_says_how_to_make_it(in_folder, name):
     ran = subprocess.run([sys.executable, "-m", f"pipelines.{name}"], capture_output=True, text=True)
     assert ran.returncode == 1

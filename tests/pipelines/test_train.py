@@ -25,6 +25,7 @@ def both(one, other):
 
 
 SYNTHETIC = both(prepared(4_000, range(10)), prepared(300, [10]))
+NOBODYS = prepared(0, [0])
 
 
 @pytest.mark.parametrize(
@@ -34,15 +35,25 @@ SYNTHETIC = both(prepared(4_000, range(10)), prepared(300, [10]))
 )
 def test_a_batch_is_a_mixture(real, share):
     params = PARAMS.model_copy(update={"real_weight": 10, "drawn": 0.2, "outliers": 0.1})
-    found = groups(prepared(real, range(10)), SYNTHETIC, params)
+    found = groups(prepared(real, range(10)), SYNTHETIC, NOBODYS, params)
     assert [len(group.images) for group in found] == [real, 4_000, 300]
     assert [group.share for group in found] == pytest.approx([0.9 * (1 - share), 0.9 * share, 0.1])
     assert set(found[2].labels.tolist()) == {10}
 
 
 def test_without_synthetic_images_only_real_ones_are_used():
-    [only] = groups(prepared(50, range(10)), prepared(0, [0]), PARAMS)
+    [only] = groups(prepared(50, range(10)), prepared(0, [0]), NOBODYS, PARAMS)
     assert (len(only.images), only.share) == (50, 1)
+
+
+def test_what_people_labelled_is_a_share_of_the_digits_and_takes_it_from_all_others_alike():
+    params = PARAMS.model_copy(update={"outliers": 0.1, "people": 0.05})
+    labelled = both(prepared(120, range(10)), prepared(30, range(10), Split.TEST))
+    before = groups(prepared(10_000, range(10)), SYNTHETIC, NOBODYS, params)
+    found = groups(prepared(10_000, range(10)), SYNTHETIC, labelled, params)
+    assert [len(group.images) for group in found] == [10_000, 4_000, 300, 120]
+    real, drawn, outliers = (group.share for group in before)
+    assert [group.share for group in found] == pytest.approx([0.95 * real, 0.95 * drawn, outliers, 0.9 * 0.05])
 
 
 def test_many_real_images_train_longer():

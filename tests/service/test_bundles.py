@@ -285,3 +285,18 @@ def test_a_slow_challenger_has_a_bounded_queue(folder):
     shadow.look(many, [0] * 32)  # there is room again
     until(lambda: pictures("agrees", "disagrees") - compared == SHADOW_QUEUE + 32)
     shadow.close()
+
+
+def test_prometheus_is_told_when_the_model_that_is_served_was_made(tmp_path):
+    created = lambda bundles: metrics.MODEL_CREATED.labels(bundles.current.manifest.version)._value.get()  # noqa: E731
+    folder = tmp_path / "bundle"
+    make_bundle(folder, model=linear_model(11.0), created="2026-01-01T00:00:00+00:00")
+    bundles = Bundles(folder, None)
+    assert created(bundles) == 1767225600
+    old = metrics.MODEL_CREATED.labels(bundles.current.manifest.version)
+    make_bundle(tmp_path / "made", model=linear_model(12.0), created="some day")
+    replace(tmp_path / "made", folder)
+    assert bundles.look()
+    assert old._value.get() == 0
+    assert np.isnan(created(bundles))
+    bundles.close()

@@ -16,6 +16,7 @@ SERIES = {
     "neocog_rejected_total", "neocog_journal_queue_depth", "neocog_journal_written_total",
     "neocog_journal_dropped_total", "neocog_journal_full", "neocog_feedback_total", "neocog_reloads_total",
     "neocog_log_dropped_total", "neocog_shadow_total", "neocog_model_info",
+    "neocog_model_created_timestamp_seconds",
 }  # fmt: skip
 
 

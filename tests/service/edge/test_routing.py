@@ -87,5 +87,5 @@ def test_the_table_has_every_route_of_openapi(client):
     table = application.app.table
     documented = client.get("/openapi.json").json()["paths"]
     assert {(m.upper(), p) for p, methods in documented.items() for m in methods} <= table.paths
-    assert set(table.direct) == {"/predict", "/predict/batch", "/feedback", "/v2/models/digits/infer"}
+    assert set(table.direct) == {"/predict", "/predict/batch", "/feedback", "/label", "/v2/models/digits/infer"}
     assert {path for _, path in table.open} >= {"/livez", "/readyz", "/version", "/metrics", "/docs", "/"}

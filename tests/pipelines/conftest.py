@@ -1,0 +1,3 @@
+"""Journals in SQLite and PostgreSQL, for what reads one."""
+
+from tests.journal.conftest import database, either, postgres, url  # noqa: F401 - fixtures
