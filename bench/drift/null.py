@@ -37,8 +37,7 @@ class Rows(Reference):
 
     def bins(self, values: NDArray[np.float64], ties: NDArray[np.float64]) -> NDArray[np.int64]:  # noqa: ARG002
         rows = values[:, 0].astype(np.intp)
-        counts: NDArray[np.int64] = np.bincount(self.places[rows].ravel(), minlength=len(NAMES) * BINS)
-        return counts.reshape(len(NAMES), BINS)
+        return np.bincount(self.places[rows].ravel(), minlength=len(NAMES) * BINS).reshape(len(NAMES), BINS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ class Null:
     def stream(self, length: int, rng: Generator) -> NDArray[np.intp]:
         """The rows of `length` predictions."""
         sums = rng.standard_exponential(len(self.right)).cumsum()
-        return np.searchsorted(sums, rng.random(length) * sums[-1])
+        rows: NDArray[np.intp] = np.searchsorted(sums, rng.random(length) * sums[-1])
+        return rows
 
 
 def looks(length: int) -> Iterator[tuple[int, int]]:
