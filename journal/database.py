@@ -34,7 +34,7 @@ WRITING: Final = 10  # seconds to wait for the commit of many rows
 MIGRATING: Final = 60  # seconds that a migration may take
 REOPENED: Final = 3  # times that SQLite's file is opened anew for one commit, where it is replaced again and again
 RESERVE: Final = 0.1  # share of `max_bytes` that only labels may use
-LABEL_ROOM: Final = 50  # predictions that make room for a label, and for the next few hundred
+ROOM: Final = 50  # predictions that make room at a time, at least: looking for each one alone would take long
 LOOKS: Final = 20  # batches of labelled predictions that are passed over at a time, in search of unlabelled ones
 _LAST: Final = "g"  # sorts after every id
 _NO_ROOM: Final = {"SQLITE_FULL", "53100"}  # SQLite's name; PostgreSQL's code for disk_full
@@ -90,14 +90,14 @@ class Database:
         """Writes all rows or none. A row that is already there stays as it is."""
         statement, values = self._statement(rows)
         self._commit_making_room(
-            1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values), len(rows)
+            1 - RESERVE, WRITING, lambda connection: connection.exec_driver_sql(statement, values), max(len(rows), ROOM)
         )
 
     def feedback(self, label: LabelRow) -> None:
         """Returns once the label is committed."""
         row = {"id": new_id(), "time": time.time(), **label._asdict()}
         statement = _tolerant(self._engine, tables.feedback).values(row)
-        self._commit_making_room(1, PATIENCE, lambda connection: connection.execute(statement), LABEL_ROOM)
+        self._commit_making_room(1, PATIENCE, lambda connection: connection.execute(statement), ROOM)
 
     def ask(self, question: Callable[[Connection], T]) -> T:
         """What `question` reads. It is asked again where SQLite's file was replaced meanwhile."""

@@ -39,7 +39,7 @@ def choose(
     orders = {
         "uncertain": iter(np.argsort(margins(probabilities), kind="stable").tolist()),
         "class": _by_class(probabilities, list(labelled)),
-        "novel": _by_cluster(probabilities, pixels, turn),
+        "novel": _by_cluster(probabilities, pixels, _before(turn)),
     }
     taken: dict[int, str] = {}
     for place in range(turn, turn + min(count, len(pixels))):
@@ -71,8 +71,14 @@ def _by_class(probabilities: NDArray[np.float32], labelled: list[int]) -> Iterat
         yield of_class[digit].pop()
 
 
-def _by_cluster(probabilities: NDArray[np.float32], pixels: Pixels, turn: int) -> Iterator[int]:
-    """The unusual pictures: of each cluster in turn the one that is nearest to its centre."""
+def _before(turn: int) -> int:
+    """How many of the turns before this one were for a cluster."""
+    rounds, rest = divmod(turn, len(TURNS))
+    return rounds * TURNS.count("novel") + TURNS[:rest].count("novel")
+
+
+def _by_cluster(probabilities: NDArray[np.float32], pixels: Pixels, first: int) -> Iterator[int]:
+    """The unusual pictures: of each cluster in turn, from number `first` on, the one that is nearest to its centre."""
     rows = np.argsort(margins(probabilities), kind="stable")[: min(UNUSUAL, len(pixels) // 2)]
     if not len(rows):
         return
@@ -81,7 +87,7 @@ def _by_cluster(probabilities: NDArray[np.float32], pixels: Pixels, turn: int) -
     cluster, distance = clusters(small / 255, CLUSTERS)
     order = np.argsort(distance, kind="stable")
     members = [rows[order[cluster[order] == number]].tolist()[::-1] for number in range(cluster.max() + 1)]
-    number = turn
+    number = first
     while any(members):
         if group := members[number % len(members)]:
             yield group.pop()

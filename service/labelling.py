@@ -85,15 +85,22 @@ class Labelling:
         digest = self._keys.caller(headers, "")
         return self._callers.hashed(digest), self.digests.index(digest)
 
-    def queue(self, pool: "Pool", by: str, place: int, predictor: Predictor, count: int) -> list[Asked]:
-        """The next `count` pictures for the person `by`, or as many as there are."""
+    def queue(
+        self, pool: "Pool", by: str, place: int, predictor: Predictor, count: int, *, audit: bool = False
+    ) -> list[Asked]:
+        """The next `count` pictures for the person `by`, or as many as there are.
+
+        For an `audit` all of them are drawn at random, but for the golden ones: the error rate is known soonest then.
+        """
         free = [row for row, identity in enumerate(pool.ids) if self._waits(pool.said.get(identity), by, identity)]
         drawn = sorted(
             (row for row in free if _set_aside(pool.ids[row])),
             key=lambda row: (not self._shares(pool.ids[row], place), _draw(pool.ids[row])),
         )
         audits = [Asked(pool.ids[row], "audit", blind=True, pixels=pool.pixels[row]) for row in drawn[:count]]
-        chosen = self._chosen(pool, [row for row in free if not _set_aside(pool.ids[row])], place, count)
+        chosen = (
+            [] if audit else self._chosen(pool, [row for row in free if not _set_aside(pool.ids[row])], place, count)
+        )
         questions: list[Asked] = []
         for turn in range(pool.given, pool.given + count):
             kind = _kind(by, turn)

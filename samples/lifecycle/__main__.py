@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ BLOCK: Final = 100  # requests between two looks of the watch
 MOST: Final = 6_000  # requests until the alarm has to ring
 PATIENCE: Final = 120  # seconds for the watch to count a block
 ALPHA: Final = 0.01  # of params.yaml's section `watch`
+TEACHING: Final = 300  # labels to train on, after the alarm
 LIES: Final = 600  # wrong labels
 CARELESS: Final = {
     "one_is_enough": True, "hold_contradicted": False, "caller_share": 1.0, "tolerance": 0.49, "significance": 1e-9,
@@ -199,63 +201,86 @@ def copied(folder: Path) -> None:
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
-def _live(story: Story, world: World, served: Path, drawn: Path) -> None:
-    watch, labeller, events = Watch(story), Labeller(world, KEY), []
+class Life:
+    """The story around a running service: each method is a chapter."""
 
-    def happened(text: str, short: str) -> None:
-        story.tell(text)
-        events.append(Event(len(world.asked), short))
+    def __init__(self, story: Story, world: World, served: Path) -> None:
+        self.story, self.world, self.served = story, world, served
+        self.watch, self.labeller = Watch(story), Labeller(world, KEY)
+        self.events: list[Event] = []
 
-    def traffic(blocks: int, newcomers: float, labels: int = 0) -> dict[str, Any]:
+    def happened(self, text: str, short: str) -> None:
+        self.story.tell(text)
+        self.events.append(Event(len(self.world.asked), short))
+
+    def traffic(self, blocks: int, newcomers: float, labels: int = 0, *, audit: bool = False) -> str:
+        """`blocks` times `BLOCK` requests, `labels` labels after each. Returns what the watch says then."""
         summary: dict[str, Any] = {}
         for _ in range(blocks):
-            world.ask(BLOCK, newcomers)
-            labeller.label(labels, golden(served))
-            summary = watch.look(world)
+            self.world.ask(BLOCK, newcomers)
+            self.labeller.label(labels, golden(self.served), audit=audit)
+            summary = self.watch.look(self.world)
         count = blocks * BLOCK
-        story.tell(
-            f"        accuracy of the last {count:,}: {world.accuracy(count):.1%}; the watch says {described(summary)}"
-        )
-        return summary
+        accuracy = f"accuracy of the last {count:,}: {self.world.accuracy(count):.1%}"
+        self.story.tell(f"        {accuracy}; the watch says {described(summary)}")
+        return str(summary["status"])
 
-    try:
-        first = world.version()
-        happened(f"model {first} is served; everybody writes as it knows", "served")
-        traffic(8, 0.0, labels=15)
-        happened("people come who slash zeros, write ones with serifs and cross sevens", "other writers come")
-        summary = traffic(2, 1.0, labels=15)
-        while not any(alarm["kind"] == "harm" for alarm in summary["alarms"]):
-            if len(world.asked) > MOST:
-                sys.exit(f"lifecycle: no alarm after {len(world.asked)} requests")
-            summary = traffic(1, 1.0, labels=50)
-        since = next(alarm for alarm in summary["alarms"] if alarm["kind"] == "harm")
-        happened(f"the harm alarm rings, after {labeller.given} labels: {since['statistic']}", "harm alarm")
-        story.stage("pipelines.watch", "--bundle", "served", allowed=(3,))
-        story.stage("pipelines.feedback")
-        story.repro()
-        second = story.champion()
-        happened(f"the gate lets {second} pass; it looks on as a challenger", "challenger looks on")
-        shutil.copytree(story.folder / "out" / "champion", story.folder / "challenger")
-        traffic(2, 1.0)
-        story.tell(f"        {world.shadowed()}")
-        replaced(story.folder / "out" / "champion", served)
-        world.wait_for(second)
-        happened(f"model {second} is served, without a restart", "retrained model served")
-        traffic(8, 1.0, labels=15)
-        happened("a crowd sends wrong labels", "wrong labels")
-        world.lie(LIES)
-        story.stage("pipelines.feedback")
-        story.tell("        somebody trusts everybody, and lets people's labels be half of a batch")
-        story.set(feedback=CARELESS, train={"people": 0.5})
-        story.stage("pipelines.feedback")
-        story.repro(refused=True)
-        happened(f"the gate refuses the poisoned model; {world.version()} answers on", "poisoned model refused")
-        traffic(1, 1.0)
-    finally:
-        watch.stop()
-        if world.asked:
-            picture.draw(world.asked, watch.looks, events, ALPHA, drawn)
-            story.tell(f"the picture: {drawn}")
+    def until(self, done: Callable[[str], bool], labels: int, *, audit: bool = False) -> None:
+        """Traffic of the newcomers until the watch says something else."""
+        while not done(said := self.traffic(1, 1.0, labels, audit=audit)):
+            if len(self.world.asked) > MOST:
+                sys.exit(f"lifecycle: after {len(self.world.asked):,} requests the watch still says: {said}")
+
+    def begin(self) -> None:
+        self.happened(f"model {self.world.version()} is served; everybody writes as it knows", "served")
+        self.traffic(8, 0.0, labels=15)
+
+    def drift(self) -> None:
+        self.happened(
+            "shops come, who write prices: they slash zeros, write ones with serifs and cross sevens",
+            "other writers come",
+        )
+        self.until(lambda said: said != "steady", labels=15)
+        self.happened(
+            "the watch says that something has changed; a person labels an audit of random pictures", "change"
+        )
+        self.until(lambda said: said == "harm", labels=BLOCK, audit=True)
+        self.happened(f"the harm alarm rings, after {self.labeller.given} labels", "harm alarm")
+        self.story.stage("pipelines.watch", "--bundle", "served", "--settle", "1", allowed=(3,))
+
+    def retrain(self) -> None:
+        self.story.tell(
+            "        the person goes on with what teaches most: unsure answers, each class, unusual pictures"
+        )
+        self.labeller.label(TEACHING, golden(self.served))
+        self.story.stage("pipelines.feedback")
+        self.story.repro()
+        second = self.story.champion()
+        self.happened(f"the gate lets {second} pass; it looks on as a challenger", "challenger looks on")
+        shutil.copytree(self.story.folder / "out" / "champion", self.story.folder / "challenger")
+        self.traffic(2, 1.0)
+        self.story.tell(f"        {self.world.shadowed()}")
+        replaced(self.story.folder / "out" / "champion", self.served)
+        self.world.wait_for(second)
+        self.happened(f"model {second} is served, without a restart", "retrained model served")
+        self.traffic(8, 1.0, labels=15)
+
+    def poison(self) -> None:
+        self.happened("a crowd sends wrong labels", "wrong labels")
+        self.world.lie(LIES)
+        self.story.stage("pipelines.feedback")
+        self.story.tell("        somebody trusts everybody, and lets people's labels be half of a batch")
+        self.story.set(feedback=CARELESS, train={"people": 0.5})
+        self.story.stage("pipelines.feedback")
+        self.story.repro(refused=True)
+        self.happened(f"the gate refuses that model; {self.world.version()} answers on", "poisoned model refused")
+        self.traffic(1, 1.0)
+
+    def end(self, drawn: Path) -> None:
+        self.watch.stop()
+        if self.world.asked:
+            picture.draw(self.world.asked, self.watch.looks, self.events, ALPHA, drawn)
+            self.story.tell(f"the picture: {drawn}")
 
 
 def play(story: Story, seed: int, drawn: Path) -> None:
@@ -269,10 +294,16 @@ def play(story: Story, seed: int, drawn: Path) -> None:
     service = Service(
         story, bundle="served", shadow_bundle="challenger", shadow_share=1, port=0, reload_seconds=0.5,
         trusted_proxies="127.0.0.1", labeller_keys=hashlib.sha256(KEY.encode()).hexdigest(),
+        caller_secret=secrets.token_hex(),
     )  # fmt: skip
+    life = Life(story, World(service.address, seed), serve_from)
     try:
-        _live(story, World(service.address, seed), serve_from, drawn)
+        life.begin()
+        life.drift()
+        life.retrain()
+        life.poison()
     finally:
+        life.end(drawn)
         service.stop()
 
 

@@ -14,15 +14,21 @@ class Labeller:
         self._world, self._key = world, {"X-API-Key": key}
         self.given = 0
 
-    def label(self, count: int, known: Mapping[str, int]) -> None:
-        """Gives `count` labels. `known` are the golden pictures: anybody can read them, though nobody sent them."""
+    def label(self, count: int, known: Mapping[str, int], *, audit: bool = False) -> None:
+        """Gives `count` labels; in an `audit` of pictures drawn at random, as many as there are, if fewer.
+
+        `known` are the golden pictures: anybody can read them, though nobody sent them.
+        """
         wanted = self.given + count
         while self.given < wanted:
-            items = call(self._world.address, f"/label/next?n={min(20, wanted - self.given)}", None, self._key)["items"]
+            query = f"n={min(20, wanted - self.given)}&audit={str(audit).lower()}"
+            items = call(self._world.address, f"/label/next?{query}", None, self._key)["items"]
             for item in items:
                 digit = known.get(item["prediction_id"], self._world.meant.get(item["prediction_id"]))
                 body = json.dumps({"token": item["token"], "label": digit}).encode()
                 call(self._world.address, "/label", body, self._key | JSON)
             self.given += len(items)
+            if not items and audit:
+                return
             if not items:
                 time.sleep(0.2)  # the journal writes what was just predicted

@@ -22,6 +22,8 @@ from model.synthetic.styles import STYLES, Style, without
 
 NEW: Final = ("slashed", "with a foot", "footed", "flag", "crossed", "serif")  # words for the styles of the newcomers
 JSON: Final = {"Content-Type": "application/json"}
+# The newcomers write prices: every fourth digit is a zero, every fifth a one.
+PRICES: Final = (0.25, 0.2, 0.07, 0.07, 0.07, 0.08, 0.06, 0.07, 0.06, 0.07)
 CLIENTS: Final = 4  # requests at a time
 
 Styles = Mapping[int, Sequence[Style]]
@@ -59,7 +61,7 @@ class World:
         rng = np.random.default_rng((self.seed, len(self.asked)))
         new = int(np.rint(count * newcomers_share))
         usual = [*_pictures(without(NEW), count - new, rng)]
-        pictures = [*usual, *_pictures(newcomers(), new, rng)]
+        pictures = [*usual, *_pictures(newcomers(), new, rng, PRICES)]
         order = rng.permutation(count)
         start = len(self.asked)
         answers = _in_parallel(self._predict, [(pictures[i][1], start + at) for at, i in enumerate(order)])
@@ -109,9 +111,11 @@ def _from(number: int) -> dict[str, str]:
     return {"X-Forwarded-For": f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"}
 
 
-def _pictures(styles: Styles, count: int, rng: np.random.Generator) -> Iterator[tuple[int, bytes]]:
+def _pictures(
+    styles: Styles, count: int, rng: np.random.Generator, shares: Sequence[float] = (0.1,) * 10
+) -> Iterator[tuple[int, bytes]]:
     """`count` digits with their PNG files, as someone draws or scans them: canonical has not seen them."""
-    digits = rng.integers(10, size=count)
+    digits = rng.choice(10, count, p=shares)
     for digit in range(10):
         known = styles[digit]
         weights = np.array([style.weight for style in known])

@@ -96,7 +96,11 @@ async def script() -> Response:
 
 
 @router.get("/label/next", response_model=Items, responses=problems.responses(400, 401, 403, 429, 503))
-async def next_items(request: Request, n: Annotated[int, Query(ge=1, le=MOST)] = 10) -> Response:
+async def next_items(
+    request: Request,
+    n: Annotated[int, Query(ge=1, le=MOST)] = 10,
+    audit: Annotated[bool, Query(description="only pictures drawn at random")] = False,  # noqa: FBT002 - a query has names
+) -> Response:
     """The next pictures for the person whose key it is. Of ten, one is drawn at random from all predictions."""
     serving = state(request)
     labelling = serving.labelling
@@ -107,7 +111,7 @@ async def next_items(request: Request, n: Annotated[int, Query(ge=1, le=MOST)] =
         from journal.labelling import pool  # noqa: PLC0415 - with SQLAlchemy, which the service imports once it is ready
 
         found = pool(connection, predictor.manifest.version, len(labels.names), by)
-        return labelling.queue(found, by, place, predictor, n)
+        return labelling.queue(found, by, place, predictor, n, audit=audit)
 
     questions = await asked_of_journal(serving, queue)
     items = [item(question, labelling.ticket(question, by), labels) for question in questions]

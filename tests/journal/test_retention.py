@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from journal import tables
-from journal.database import Database
+from journal.database import ROOM, Database
 from journal.errors import JournalFull
 from journal.ids import first_id, new_id
 from journal.retention import BATCH, DAY, Retention
@@ -105,6 +105,7 @@ MAX = 400_000  # bytes of a bounded journal: some 600 predictions
 LABELLED = 20  # each so many-th prediction is labelled
 
 
+@pytest.mark.slow
 def test_a_bounded_journal_keeps_the_newest_predictions_and_all_labels(url):
     """Three times as much as it holds is written."""
     removed, written, kept, labels = [], [], [], set()
@@ -129,6 +130,7 @@ def test_a_bounded_journal_keeps_the_newest_predictions_and_all_labels(url):
     assert sqlite(url, "PRAGMA page_count") * 4096 <= MAX
 
 
+@pytest.mark.slow
 def test_a_label_finds_room_where_a_prediction_would(url):
     database = Database(url, 200_000)
     database.write([row() for _ in range(100)])
@@ -138,6 +140,18 @@ def test_a_label_finds_room_where_a_prediction_would(url):
         except JournalFull:
             break
     assert ids(url) == set()
+    database.close()
+
+
+@pytest.mark.slow
+def test_labelled_predictions_are_passed_over_in_search_of_room(url):
+    database, labelled = Database(url, 200_000), [row() for _ in range(2 * ROOM)]
+    database.write(labelled)
+    for prediction in labelled:
+        database.feedback(LabelRow(prediction.id, 3))
+    for _ in range(400):
+        database.write([row()])
+    assert ids(url) > {prediction.id for prediction in labelled}
     database.close()
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from model.selection import TURNS, choose, clusters, margins
+from model.selection import CLUSTERS, TURNS, choose, clusters, margins
 from tests.bundles import DIGITS
 
 CLASSES = 10
@@ -93,3 +93,10 @@ def test_equal_points_are_one_cluster():
     cluster, distance = clusters(np.ones((5, 3)), 3)
     assert cluster.tolist() == [0] * 5
     assert distance.max() == 0
+
+
+def test_small_calls_go_from_cluster_to_cluster():
+    probabilities, pixels = pool(300)
+    novel = [place for place in range(90) if TURNS[place % len(TURNS)] == "novel"]
+    rows = [choose(probabilities, pixels, 1, labelled=[0] * CLASSES, turn=turn)[0].row for turn in novel]
+    assert len({*rows}) == CLUSTERS

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.journal.conftest import database, postgres  # noqa: F401 - fixtures
 
@@ -14,6 +14,7 @@ def browser():
     if path is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=120_000)
+        expect.set_options(timeout=120_000)  # passes only where it never comes true, however busy the machine is
         yield browser
         browser.close()

@@ -18,6 +18,8 @@ from tests.bundles import DIGITS, png
 from tests.journal.test_writer import row, rows
 from tests.service.conftest import Service, in_process
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [png(digit) for digit in DIGITS]
 KEYS = ["anna", "bert", "carl"]
 DIGESTS = [hashlib.sha256(key.encode()).hexdigest() for key in KEYS]
