@@ -89,8 +89,7 @@ def judge(feedback: Feedback, params: FeedbackParams) -> Outcome:
     pictures, ledger = same_pictures(feedback.pixels), Ledger(len(rows))
     ledger.put(~newest(rows, pictures), Verdict.MERGED, "the person labelled the picture again")
     is_labeller = rows["role"] == b"labeller"
-    failed = is_labeller & _are(people.failed, rows["by"])
-    ledger.put(failed, Verdict.HELD_BACK, "the labeller reads golden pictures wrongly")
+    ledger.put(_are(people.failed, rows["by"]), Verdict.HELD_BACK, "the person reads golden pictures wrongly")
     trusted = ledger.open & is_labeller & _are(people.trusted, rows["by"])
     found = _hold_back_suspects(feedback, pictures, trusted, ledger, params)
     _settle(rows, pictures, trusted, ledger, params)

@@ -63,6 +63,19 @@ def test_a_person_who_labels_at_random_is_held_back_with_all_labels():
     assert all(other.who == "p7" for other in others)
 
 
+def test_a_person_who_disagrees_a_little_more_often_than_the_others_is_not_held_back():
+    columns = crowd(each=300, misread=0)
+    own = np.flatnonzero(columns["people"] == b"p7")[::25]
+    columns["predicted"][own] = (columns["labels"][own] + 1) % 10
+    assert found(columns) == []
+
+
+def test_a_day_is_compared_with_other_days_alone():
+    columns = crowd(each=100, days=1)
+    columns["predicted"][columns["labels"] == 4] = 9  # from the first day on, for everybody
+    assert found(columns) == []
+
+
 def test_a_person_who_sends_one_class_alone_is_not_held_back():
     columns = crowd(each=200, misread=0.05)
     own = columns["people"] == b"p7"

@@ -36,6 +36,9 @@ def test_one_persons_label_is_enough_where_the_parameters_say_so(send):
     alone = UNCAPPED.model_copy(update={"one_is_enough": True})
     taken = (TAKEN, "one person, whom nobody contradicts")
     assert decided(send, alone) == [taken, taken, *[(PENDING, "no two known people agree")] * 2]
+    send(2, 4)
+    send(2, 5)
+    assert decided(send, alone)[1] == (PENDING, "no two known people agree")
 
 
 def test_two_people_who_agree_are_enough(send):
@@ -89,13 +92,14 @@ def test_a_caller_is_not_trusted_whatever_golden_pictures_say(send):
     assert decided(send) == [(PENDING, "one person alone")]
 
 
-def test_a_labeller_who_reads_golden_pictures_wrongly_is_held_back(send):
+def test_whoever_reads_golden_pictures_wrongly_is_held_back_in_every_role(send):
     send.golden_pictures("ada", right=5, wrong=5)
     send(1, 4, "ada", role="labeller")
     send(1, 4, "bob")
-    assert decided(send) == [
-        (HELD_BACK, "the labeller reads golden pictures wrongly"), (PENDING, "one person alone"),
-    ]  # fmt: skip
+    send(2, 4, "ada")
+    wrongly = (HELD_BACK, "the person reads golden pictures wrongly")
+    assert decided(send) == [wrongly, (PENDING, "one person alone"), wrongly]
+    assert not judge(send.feedback(), PARAMS).people.trusted(b"ada")
 
 
 def test_golden_pictures_of_an_unknown_model_count_for_nobody(send):
@@ -111,6 +115,17 @@ def test_a_trusted_person_overrules_two_who_agree(send):
     send(1, 9, "eve")
     send(1, 4, "ada", role="labeller")
     assert decided(send) == [(MERGED, "outvoted"), (MERGED, "outvoted"), (TAKEN, "a trusted person")]
+
+
+def test_a_trusted_person_who_finds_the_models_errors_is_not_suspicious(send):
+    send.golden_pictures("dan", right=PARAMS.golden_labels)
+    for number in range(100):
+        send(number, number % 10, f"p{number % 5}")
+    for number in range(100, 140):
+        send(number, 4, "dan", role="labeller", predicted=9)
+    outcome = judge(send.feedback(), UNCAPPED)
+    assert outcome.suspects == []
+    assert (outcome.judged.verdicts[100:] == TAKEN).all()
 
 
 def test_trusted_people_who_contradict_each_other_decide_nothing(send):
