@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from tqdm import tqdm
 
 from bench.drift.alarms import ALPHA, EPSILON, KINDS, Watch, delays
-from bench.drift.shifts import AUDIT, SHARES, STEP, shifts
+from bench.drift.shifts import AUDIT, PEN, SHARES, STEP, shifts
 from bench.drift.traffic import CHANGES, CONFIDENCE, MIXES, Measured, Pool, distortion, mixed
 from model.drift import HARM, Reference, log_bet
 from model.predictor import Predictor
@@ -20,8 +20,10 @@ from model.statistics import NAMES
 PICTURES: Final = 1_000  # of each case
 LENGTH: Final = 4_000  # predictions of a stream
 WINDOW: Final = 1_000  # predictions of a window of the usual test
+SHOWN: Final = 12  # changes whose estimates are printed: those that cost most
 USUAL: Final = "window"
 SIZES: Final = (50, 100, 500)  # predictions, for the power of each statistic
+NAMED: Final = {*CHANGES, *MIXES, PEN}  # the changes without a severity
 LEVEL: Final = 0.01  # of false alarms, of the power of each statistic
 
 
@@ -77,7 +79,7 @@ def measure(predictor: Predictor, pool: Pool) -> None:
     precision(cases, reference.error + EPSILON)
     estimates(whole, reference)
     print()
-    power({name: whole[name] for name in whole if not name.startswith(tuple(DISTORTIONS))}, pool, reference)
+    power({name: seen for name, seen in whole.items() if name.rsplit(", ", 1)[0] in NAMED}, pool, reference)
 
 
 def precision(cases: list[Case], limit: float) -> None:
@@ -107,7 +109,8 @@ def estimates(whole: dict[str, Measured], reference: Reference) -> None:
         rows.append((name, accuracy, (confidence >= threshold).mean() - accuracy, confidence.mean() - accuracy))
     print(f"Estimated accuracy less the accuracy, in points, over {len(rows)} changes.")
     print(f"{'change':44} {'accuracy':>9} {'ATC':>7} {'mean confidence':>16}")
-    for name, accuracy, atc, mean in sorted(rows, key=lambda row: row[1])[:12]:
+    worst = sorted(rows, key=lambda row: row[1])
+    for name, accuracy, atc, mean in [*worst[:SHOWN], *(row for row in worst[SHOWN:] if row[0].startswith(PEN))]:
         print(f"{name:44} {accuracy:9.1%} {atc * 100:+7.1f} {mean * 100:+16.1f}")
     for name, chosen in (("all", rows), ("accuracy of 80 % and more", [row for row in rows if row[1] >= 0.8])):
         errors = np.abs([row[2:] for row in chosen]) * 100

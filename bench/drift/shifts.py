@@ -11,6 +11,7 @@ from bench.drift.traffic import CHANGES, MIXES, Measured, Pool, mixed
 from model.predictor import Predictor
 from model.robustness import VIEWS
 
+PEN: Final = "pen strokes"  # of other people, if there are any
 SHARES: Final = (0.1, 0.5, 1.0)
 CLEAN_FIRST: Final = 1_000  # predictions before the change
 AFTER: Final = 4_000  # predictions after it: an alarm that has not come by then counts as none
@@ -24,7 +25,7 @@ def shifts(predictor: Predictor, pool: Pool, most: int | None = None) -> Iterato
         for view in VIEWS:
             yield name, view, pool.changed(predictor, change, view, most)
     if pool.pen:
-        yield "pen strokes", "canonical", pool.pen
+        yield PEN, "canonical", pool.pen
     for name, mix in MIXES.items():
         yield name, "either", pool.traffic[np.flatnonzero(mix(pool.labels[pool.half :]))]
 

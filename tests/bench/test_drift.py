@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
@@ -5,11 +7,13 @@ from scipy.stats import ks_2samp
 from bench.drift import fixed, harm, null, sessions, shifts
 from bench.drift.alarms import KINDS, Watch, delays
 from bench.drift.traffic import CHANGES, Measured, drawn, mixed
+from model.drift import log_bet
 from model.robustness import MARGIN
 from model.statistics import NAMES, ties
 from model.synthetic import write
 from pipelines.artefacts import Prepared, Split
 
+ROOT = Path(__file__).parents[2]
 COUNT = 500
 
 
@@ -84,6 +88,14 @@ def test_another_file_is_refused(measure, bundle, tmp_path):
     file.write_bytes(b"no archive")
     ran = measure("drift.__main__", bundle, "--prepared", file)
     assert ran.code.startswith(f"bench: {file} is not a file that prepare wrote: ")
+
+
+@pytest.mark.parametrize(("above", "count"), [(5, 10), (5, 5), (8, 8), (10, 10)])
+def test_the_worked_example_of_the_documentation_is_right(above, count):
+    gaps = np.array([50, 50])  # of 99 values, parted at the median
+    capital = float(np.exp(log_bet(gaps, np.zeros(2, int), np.array([count - above, above]))))
+    told = f"{capital:.2f}" if capital < 1 else f"{capital:.1f}"
+    assert f"| {above} of {count} | {told} |" in (ROOT / "docs/drift.md").read_text()
 
 
 def test_rows_have_the_bins_of_their_values():
