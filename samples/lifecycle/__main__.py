@@ -37,7 +37,7 @@ BLOCK: Final = 100  # requests between two looks of the watch
 MOST: Final = 6_000  # requests until the alarm has to ring
 PATIENCE: Final = 120  # seconds for the watch to count a block
 ALPHA: Final = 0.01  # of params.yaml's section `watch`
-# torch's threads do not spin while they wait. Beside the service and the watch, that made a training nine times as long.
+# torch's threads do not spin while they wait. Spinning beside other processes made a training nine times as long.
 QUIET: Final = {"OMP_WAIT_POLICY": "passive"}
 TEACHING: Final = 300  # labels to train on, after the alarm
 LIES: Final = 600  # wrong labels
