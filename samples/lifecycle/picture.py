@@ -45,8 +45,8 @@ def draw(asked: Sequence[Asked], looks: Sequence[Look], events: Sequence[Event],
         upper, looks, "error", lambda share: 100 * (1 - share), "labelled", "estimate from labels drawn at random"
     )
     upper.set_ylabel("accuracy, %")
-    upper.set_ylim(bottom=80, top=100.5)
-    upper.legend(loc="lower right", fontsize=8, framealpha=0.9)
+    upper.set_ylim(bottom=70, top=100.5)
+    upper.legend(loc="lower left", fontsize=8, framealpha=0.9)
     for name in sorted({name for look in looks for name in look.summary["evidence"]}):
         harm = name in ("confidence", "class")
         values = [

@@ -277,7 +277,7 @@ def test_training_speaks_to_the_platform():
     [mlflow] = [d for d in ALL if d["kind"] == "Service" and d["metadata"]["name"] == "mlflow"]
     for document in (d for d in PODS if d["kind"] in ("Job", "CronJob")):
         [container] = pod(document)["spec"]["containers"]
-        uri = {entry["name"]: entry["value"] for entry in container["env"]}["MLFLOW_TRACKING_URI"]
+        uri = {entry["name"]: entry.get("value") for entry in container["env"]}["MLFLOW_TRACKING_URI"]
         assert uri == f"http://mlflow.{mlflow['metadata']['namespace']}:{mlflow['spec']['ports'][0]['port']}"
     [server] = [d for d in PODS if d["metadata"].get("name") == "mlflow"]
     [hosts] = [a for a in pod(server)["spec"]["containers"][0]["command"] if a.startswith("--allowed-hosts=")]
