@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
@@ -12,8 +10,8 @@ from model.robustness import MARGIN
 from model.statistics import NAMES, ties
 from model.synthetic import write
 from pipelines.artefacts import Prepared, Split
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 COUNT = 500
 
 
@@ -95,7 +93,7 @@ def test_the_worked_example_of_the_documentation_is_right(above, count):
     gaps = np.array([50, 50])  # of 99 values, parted at the median
     capital = float(np.exp(log_bet(gaps, np.zeros(2, int), np.array([count - above, above]))))
     told = f"{capital:.2f}" if capital < 1 else f"{capital:.1f}"
-    assert f"| {above} of {count} | {told} |" in (ROOT / "docs/drift.md").read_text()
+    assert f"| {above} of {count} | {told} |" in (REPOSITORY / "docs/drift.md").read_text()
 
 
 def test_rows_have_the_bins_of_their_values():
