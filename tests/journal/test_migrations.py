@@ -12,9 +12,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from journal import tables
-from journal.database import Database, engine
+from journal.database import engine
 from journal.migrations import configuration, upgrade
 from journal.rows import LabelRow
+from journal.writer import Journal
+from tests.journal.test_writer import keeps
+from tests.waiting import until
 
 
 def test_migrations_make_what_the_tables_say(either):
@@ -79,9 +82,9 @@ def test_code_goes_on_beside_the_newer_revision_of_a_newer_replica(either):
     upgrade(made)
     with made.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    database = Database(either)
-    database.feedback(LabelRow("a" * 32, 1))
-    database.close()
+    journal = Journal(either, 10)
+    until(lambda: keeps(journal, LabelRow("a" * 32, 1)))
+    journal.close(within=30)
     with made.connect() as connection:
         assert connection.execute(sa.select(tables.feedback.c.label)).scalars().all() == [1]
     made.dispose()

@@ -1,6 +1,6 @@
 """What stages ask the journal, in SQLite and in PostgreSQL."""
 
-import asyncio
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +9,8 @@ from journal.queries import golden_labels, labelled, sent_labels
 from journal.rows import LabelRow
 from journal.writer import Journal
 from tests.bundles import DIGITS
-from tests.journal.test_writer import row
+from tests.journal.test_writer import keeps, row
+from tests.waiting import until
 
 
 def test_each_labelled_prediction_comes_once_with_its_newest_label(either):
@@ -18,8 +19,8 @@ def test_each_labelled_prediction_comes_once_with_its_newest_label(either):
     for prediction in rows:
         journal.put(prediction)
     for place, label in ((3, 9), (1, 4), (3, 5)):  # the last one counts
-        asyncio.run(journal.feedback(LabelRow(rows[place].id, label)))
-    asyncio.run(journal.feedback(LabelRow("f" * 32, 1)))  # of a prediction that was never kept
+        until(partial(keeps, journal, LabelRow(rows[place].id, label)))
+    until(partial(keeps, journal, LabelRow("f" * 32, 1)))  # of a prediction that was never kept
     journal.close(within=60)
     made = engine(either)
     with made.connect() as connection:
@@ -39,7 +40,7 @@ def test_labels_come_in_the_order_of_their_ids_with_their_predictions(either):
     asked = LabelRow(rows[2].id, 9, "ada", "labeller", "audit", 1.5, True)
     golden = LabelRow("a" * 32, 4, "ada", "labeller", "golden")
     for label in (asked, LabelRow(rows[0].id, 1), golden, LabelRow(rows[2].id, 2)):
-        asyncio.run(journal.feedback(label))
+        until(partial(keeps, journal, label))
     journal.close(within=60)
     made = engine(either)
     with made.connect() as connection:
