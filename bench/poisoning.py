@@ -1,6 +1,6 @@
 """Measures what wrong labels cost: a model is trained on people's labels, of which 5 % are flipped.
 
-    python -m bench.poisoning [--images 24000] [--pictures 2000] [--seeds 3]        (about 10 minutes on one core)
+    python -m bench.poisoning [--images 24000] [--pictures 2000] [--seeds 3]        (about 10 minutes on one idle core)
 
 A first model is trained on the default data, without some styles of writing. People send drawn pictures in all styles.
 Each picture has two labels, of its sender and of another person; a few are honestly wrong. Labels are flipped at
