@@ -18,6 +18,9 @@ from mlflow import MlflowClient
 
 from model import bundle
 from pipelines import ingest, paths, tracking
+from pipelines.artefacts import Prepared
+from pipelines.labelled import Feedback
+from pipelines.labels import labels
 from pipelines.prepare import PrepareParams, prepare, split
 from pipelines.stage import StageError
 from pipelines.synthesize import SynthesizeParams, synthesize
@@ -423,6 +426,7 @@ def test_training_survives_the_death_of_the_server(in_folder, server, monkeypatc
         paths.PREPARED
     )
     synthesize(SynthesizeParams.load(), source.classes).save(paths.SYNTHETIC)
+    labels(Feedback.empty(source.classes), Prepared.load(paths.PREPARED), 100).save(paths.LABELS)
     train = subprocess.run([sys.executable, "-m", "pipelines.train"], capture_output=True, text=True)
     err = train.stderr
     assert train.returncode == 0, err

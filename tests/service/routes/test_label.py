@@ -184,11 +184,14 @@ def test_what_is_labelled_or_skipped_is_not_shown_again(open_one, url, version):
 
 def test_two_people_get_different_pictures_and_a_third_settles_what_they_dispute(open_one, url, version):
     predictions = filled(url, version, 400)
-    anna, bert = ({item["prediction_id"] for item in following(open_one, who, 30)} for who in ("anna", "bert"))
+    anna, bert = (
+        {item["prediction_id"] for item in following(open_one, who, 30) if item["asked"] == "uncertain"}
+        for who in ("anna", "bert")
+    )
     known = {made.id for made in predictions}
     assert not anna & bert & known
-    disputed = next(iter(anna & known))
-    agreed = next(iter(bert & known))
+    disputed = min(anna & known)
+    agreed = min(bert & known)
     database = Database(url)
     for who, label in (("anna", 1), ("bert", 2)):
         database.feedback(LabelRow(disputed, label, PEOPLE[who], "labeller", "uncertain"))

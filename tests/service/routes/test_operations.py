@@ -31,7 +31,7 @@ def test_the_version_is_the_bundles(http, bundle_folder):
 def test_docs_and_openapi_are_there(http):
     assert http.get("/docs").status_code == 200
     paths = http.get("/openapi.json").json()["paths"]
-    assert set(paths) == {
+    assert set(paths) == {"/drift", "/label", "/label/next", "/label/stats",
         "/predict", "/predict/batch", "/feedback", "/livez", "/readyz", "/version", "/metrics", "/v2",
         "/v2/health/live", "/v2/health/ready",
         "/v2/models/digits", "/v2/models/digits/ready", "/v2/models/digits/infer",
