@@ -109,9 +109,16 @@ def decoders(process):
 
 
 def working(children):
-    """Waits until each of them has used its processor."""
+    """Waits until each of them has used its processor, or was replaced since it had used up its time."""
     used = {child.pid: sum(child.cpu_times()[:2]) for child in children}
-    until(lambda: all(sum(child.cpu_times()[:2]) > used[child.pid] + 0.1 for child in children))
+
+    def has_worked(child):
+        try:
+            return sum(child.cpu_times()[:2]) > used[child.pid] + 0.1
+        except psutil.NoSuchProcess:
+            return True
+
+    until(lambda: all(has_worked(child) for child in children))
 
 
 class Asking:
